@@ -1,0 +1,49 @@
+# What there is to do here. Every target first installs what it needs and this machine lacks.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test lint fmt clippy nextest doc tidy bench setup
+
+# Without nextest there are no test groups: this bounds how many servers run at once.
+export RUST_TEST_THREADS ?= 4
+
+# Evaluated only by the targets that run tests.
+RUN_TESTS = $(if $(shell cargo nextest --version 2>/dev/null),cargo nextest run,cargo test) \
+	--locked --workspace
+SHOW_OUTPUT = $(if $(shell cargo nextest --version 2>/dev/null),--no-capture,-- --nocapture)
+
+help: ## show this list
+	@sed -n 's/^\([a-z%A-Z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: setup ## one minute: stream, back up, lose a table, bring back the second before
+	cargo build --locked
+	target=$${CARGO_TARGET_DIR:-target}; "$$target/debug/pgkeep" demo
+
+test: setup fmt clippy nextest doc tidy ## the gate: everything that must pass before a change is in
+
+lint: fmt clippy ## the two checks that need no server
+
+fmt: ## check the format; `cargo fmt --all` puts it right
+	cargo fmt --all --check
+
+clippy: setup ## all lints, warnings are errors
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+nextest: setup ## all tests, with nextest where it is installed
+	$(RUN_TESTS)
+
+test-%: setup ## whole-system tests whose name holds %, with their output
+	$(RUN_TESTS) --test whole $* $(SHOW_OUTPUT)
+
+doc: setup ## the documentation of all crates, warnings are errors
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items
+
+tidy: setup ## the house rules that no compiler knows, and where the house is crowded
+	cargo test --locked --workspace --test tidy -- --nocapture
+
+bench: setup ## measured claims, beside what others reach
+	cargo build --locked --release
+	cargo run --locked --release -p pgkeep-bench
+
+setup: ## install what is missing: a C toolchain and Postgres
+	@tests/setup.sh

@@ -1,0 +1,378 @@
+//! Takes a full base backup over the replication protocol.
+//!
+//! ```text
+//!   socket -> CopyData -> BackupMessage -> Tar -> PackWriter -> packs, manifest
+//! ```
+//!
+//! Reading the stream and sealing run in two tasks with a bounded channel between them. The order of
+//! acts: claim the id, packs, Postgres' manifest, wait for the WAL, our manifest. A failure before the
+//! last leaves a `failed` record and no backup; a dropped connection ends the backup on the server too.
+//!
+//! See "Base Backup Protocol" in Postgres' documentation and `bbsink_copystream` in its source.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pgkeep_catalog::backup::{
+    Backup, BackupId, BackupStart, BackupSummary, BackupType, ManifestWriter, Tablespace,
+};
+use pgkeep_catalog::layout::WriterKind;
+use pgkeep_catalog::sealed::Kind;
+use pgkeep_catalog::store::PutMode;
+use pgkeep_catalog::{Clock, Cluster, WriterEpoch};
+use pgkeep_proto::base_backup::{
+    BackupMessage, BackupOptions, BackupPath, CheckpointMode, EntryKind, Tar, TarEntry, TarEvent,
+};
+use pgkeep_proto::replication::{BackendMessage, Row};
+use pgkeep_proto::{Conninfo, Lsn, TimelineId, TimestampTz};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::coverage_wait::wait_until_covered;
+use super::writer::{PackWriter, Totals};
+use crate::init::same_cluster;
+use crate::upstream::{Connection, Purpose, Session};
+use crate::{Error, Result};
+
+/// Events of the tar stream between the two tasks: 32 KiB each.
+const CHANNEL_SIZE: usize = 64;
+
+/// A `backup_manifest` beyond this is not from an honest server: 1 GiB lists about seven million files.
+const POSTGRES_MANIFEST_MAX: usize = 1 << 30;
+
+/// How far a backup has come, for whoever watches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackupProgress {
+    /// Bytes received.
+    pub bytes_done: u64,
+    /// Bytes that the server estimated at the start.
+    pub bytes_total: u64,
+    /// All bytes are here; what is awaited is their WAL.
+    pub is_waiting_for_wal: bool,
+}
+
+/// A base backup to be taken.
+#[derive(Debug)]
+pub struct BaseBackup {
+    /// Of which cluster.
+    pub cluster: Arc<Cluster>,
+    /// From which server.
+    pub conninfo: Conninfo,
+    /// How hard the server works on its checkpoint.
+    pub checkpoint: CheckpointMode,
+    /// How long to wait for the WAL after the last byte.
+    pub wal_deadline: Duration,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Where progress goes.
+    pub progress: watch::Sender<BackupProgress>,
+}
+
+/// A completed backup.
+#[derive(Clone, Debug)]
+pub struct BackupReport {
+    /// Its id.
+    pub id: BackupId,
+    /// What it is.
+    pub summary: BackupSummary,
+}
+
+/// What the server says before the first byte.
+#[derive(Debug)]
+struct Announced {
+    start_lsn: Lsn,
+    timeline: TimelineId,
+    tablespaces: Vec<Tablespace>,
+    size_bytes: u64,
+}
+
+/// A step of the tar stream, for the writing task.
+#[derive(Debug)]
+enum Step {
+    Entry { path: BackupPath, entry: TarEntry },
+    Content(Bytes),
+    End,
+}
+
+impl BaseBackup {
+    /// Takes it. When `stop` is cancelled, it ends on the server too and is recorded as failed.
+    pub async fn run(self, stop: &CancellationToken) -> Result<BackupReport> {
+        let mut session = Session::open(&self.conninfo, Purpose::Backup).await?;
+        let identity = session.identify_system().await?;
+        let segment_size = session.segment_size().await?;
+        same_cluster(&self.cluster, &identity, segment_size)?;
+        let epoch = WriterEpoch::claim(&self.cluster, WriterKind::Backup, self.now()).await?;
+        let started_at = self.now();
+        let id = self.claim_id(epoch, started_at).await?;
+        tracing::info!(backup = %id, "base backup started");
+        let taken = tokio::select! {
+            taken = self.take(session, epoch, &id, started_at) => taken,
+            () = stop.cancelled() => Err(Error::Cancelled),
+        };
+        match taken {
+            Ok(summary) => Ok(BackupReport { id, summary }),
+            Err(error) => {
+                self.record_failure(epoch, &id, &error).await;
+                Err(error)
+            }
+        }
+    }
+
+    fn now(&self) -> TimestampTz {
+        TimestampTz::from_timestamp(self.clock.now())
+    }
+
+    async fn claim_id(&self, epoch: WriterEpoch, at: TimestampTz) -> Result<BackupId> {
+        loop {
+            let newest = Backup::newest(&self.cluster).await?;
+            let id = BackupId::next(self.clock.now(), newest.as_ref(), BackupType::Full);
+            match BackupStart::claim(&self.cluster, epoch, &id, at).await {
+                Ok(()) => return Ok(id),
+                // Somebody else was faster; its id is listed now, so the next one is later.
+                Err(error) if error.is_already_exists() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn record_failure(&self, epoch: WriterEpoch, id: &BackupId, error: &Error) {
+        let mut reason = error.to_string();
+        if let Some(cause) = std::error::Error::source(error) {
+            reason = format!("{reason}: {cause}");
+        }
+        if let Err(error) = Backup::put_failure(&self.cluster, epoch, id, &reason).await {
+            tracing::warn!(backup = %id, %error, "the failure of the backup could not be recorded");
+        }
+    }
+
+    async fn take(
+        &self,
+        session: Session,
+        epoch: WriterEpoch,
+        id: &BackupId,
+        started_at: TimestampTz,
+    ) -> Result<BackupSummary> {
+        let server_major = session.server_major();
+        let label = format!("pgkeep {id}");
+        let command = BackupOptions { label, checkpoint: self.checkpoint }.command()?;
+        let mut connection = session.start_base_backup(&command).await?;
+        let announced = read_announcement(&mut connection).await?;
+        self.progress.send_modify(|progress| progress.bytes_total = announced.size_bytes);
+
+        let writer = PackWriter::create(Arc::clone(&self.cluster), epoch, id.clone()).await?;
+        let (steps, receiver) = mpsc::channel(CHANNEL_SIZE);
+        let (stop_lsn, written) = tokio::join!(
+            self.read_stream(&mut connection, epoch, id, steps),
+            write(writer, receiver)
+        );
+        // The writer's failure closes the channel, and the reader then fails only because of it.
+        let (manifest, totals) = written?;
+        let stop_lsn = stop_lsn?;
+        connection.close().await;
+
+        self.progress.send_modify(|progress| progress.is_waiting_for_wal = true);
+        let (timeline, start_lsn) = (announced.timeline, announced.start_lsn);
+        let deadline = self.wal_deadline;
+        wait_until_covered(&self.cluster, timeline, start_lsn, stop_lsn, deadline).await?;
+        self.finish(manifest, totals, announced, stop_lsn, (started_at, server_major)).await
+    }
+
+    async fn finish(
+        &self,
+        manifest: ManifestWriter,
+        totals: Totals,
+        announced: Announced,
+        stop_lsn: Lsn,
+        (started_at, server_major): (TimestampTz, u32),
+    ) -> Result<BackupSummary> {
+        let summary = BackupSummary {
+            timeline: announced.timeline,
+            start_lsn: announced.start_lsn,
+            stop_lsn,
+            started_at,
+            completed_at: self.now(),
+            server_major,
+            tablespaces: announced.tablespaces,
+            files: totals.files,
+            size_bytes: totals.size_bytes,
+            stored_bytes: totals.stored_bytes,
+            packs: totals.packs,
+        };
+        manifest.finish(&summary).await?;
+        Ok(summary)
+    }
+
+    /// Takes the copy apart until its end, stores Postgres' manifest, and returns the end position.
+    async fn read_stream(
+        &self,
+        connection: &mut Connection,
+        epoch: WriterEpoch,
+        id: &BackupId,
+        steps: mpsc::Sender<Step>,
+    ) -> Result<Lsn> {
+        let mut reader = ArchiveReader { tar: None, prefix: None, steps };
+        let mut manifest: Option<BytesMut> = None;
+        loop {
+            match connection.receive().await? {
+                BackendMessage::CopyData(payload) => match BackupMessage::decode(payload)? {
+                    BackupMessage::Archive { tablespace } => {
+                        reader.begin(tablespace.map(|tablespace| tablespace.oid))?;
+                    }
+                    BackupMessage::Manifest => {
+                        reader.end()?;
+                        manifest = Some(BytesMut::new());
+                    }
+                    BackupMessage::Data(bytes) => match &mut manifest {
+                        None => {
+                            let length = bytes.len() as u64;
+                            reader.push(bytes).await?;
+                            self.progress.send_modify(|progress| progress.bytes_done += length);
+                        }
+                        Some(manifest) if manifest.len() + bytes.len() > POSTGRES_MANIFEST_MAX => {
+                            return Err(
+                                pgkeep_proto::Error::protocol("a manifest without end").into()
+                            );
+                        }
+                        Some(manifest) => manifest.extend_from_slice(&bytes),
+                    },
+                    BackupMessage::Progress(_) => {}
+                },
+                BackendMessage::CopyDone => break,
+                BackendMessage::Error(error) => return Err(Error::Postgres(error)),
+                _ => {}
+            }
+        }
+        drop(reader);
+        let stop_lsn = read_end(connection).await?;
+        let manifest = manifest
+            .ok_or_else(|| pgkeep_proto::Error::protocol("a base backup without a manifest"))?;
+        let key = self.cluster.layout().postgres_manifest(id);
+        let content = manifest.freeze();
+        self.cluster.put(Kind::PostgresManifest, key, epoch, PutMode::Create, content).await?;
+        Ok(stop_lsn)
+    }
+}
+
+/// The archives of the stream, one after another.
+struct ArchiveReader {
+    tar: Option<Tar>,
+    /// Of the tablespace whose archive it is.
+    prefix: Option<u32>,
+    steps: mpsc::Sender<Step>,
+}
+
+impl ArchiveReader {
+    fn begin(&mut self, tablespace: Option<u32>) -> Result<()> {
+        self.end()?;
+        self.tar = Some(Tar::new());
+        self.prefix = tablespace;
+        Ok(())
+    }
+
+    /// Nothing may be cut off.
+    fn end(&mut self) -> Result<()> {
+        Ok(self.tar.take().map_or(Ok(()), |tar| tar.finish())?)
+    }
+
+    async fn push(&mut self, mut bytes: Bytes) -> Result<()> {
+        let outside = || pgkeep_proto::Error::protocol("content outside of an archive");
+        let tar = self.tar.as_mut().ok_or_else(outside)?;
+        while let Some(event) = tar.next(&mut bytes)? {
+            let step = match event {
+                TarEvent::Entry(entry) => {
+                    let path = path_in_data_directory(&entry.path, self.prefix)?;
+                    Step::Entry { path, entry }
+                }
+                TarEvent::Content(content) => Step::Content(content),
+                TarEvent::End => Step::End,
+            };
+            // The writing task has gone: its own error says why.
+            self.steps.send(step).await.map_err(|_| Error::Cancelled)?;
+        }
+        Ok(())
+    }
+}
+
+/// Tablespaces come as archives of their own, relative to their place.
+fn path_in_data_directory(path: &BackupPath, tablespace: Option<u32>) -> Result<BackupPath> {
+    match tablespace {
+        None => Ok(path.clone()),
+        Some(oid) => {
+            let mut full = format!("pg_tblspc/{oid}/").into_bytes();
+            full.extend_from_slice(path.as_bytes());
+            Ok(BackupPath::new(full)?)
+        }
+    }
+}
+
+/// The writing task: files into packs, until the channel is closed.
+async fn write(
+    mut writer: PackWriter,
+    mut steps: mpsc::Receiver<Step>,
+) -> Result<(ManifestWriter, Totals)> {
+    while let Some(step) = steps.recv().await {
+        match step {
+            Step::Entry { path, entry } => match entry.kind {
+                EntryKind::File { .. } => writer.begin_file(path, entry.mode, entry.mtime),
+                EntryKind::Directory => writer.directory(path, entry.mode).await?,
+                // Only links to tablespaces come, and the list of tablespaces says where they were.
+                EntryKind::Symlink { .. } => {}
+            },
+            Step::Content(bytes) => writer.content(bytes).await?,
+            Step::End => writer.end_file().await?,
+        }
+    }
+    Box::pin(writer.finish()).await
+}
+
+/// The two result sets before the copy: where it starts, and the tablespaces.
+async fn read_announcement(connection: &mut Connection) -> Result<Announced> {
+    let mut result_set = 0;
+    let mut start: Option<(Lsn, TimelineId)> = None;
+    let (mut tablespaces, mut size_kib) = (Vec::new(), 0u64);
+    loop {
+        match connection.receive().await? {
+            BackendMessage::RowDescription => result_set += 1,
+            BackendMessage::Row(row) if result_set == 1 => start = Some(read_position(&row)?),
+            BackendMessage::Row(row) => {
+                let kib = row.text_or_null(2)?.and_then(|text| text.parse::<u64>().ok());
+                size_kib = size_kib.saturating_add(kib.unwrap_or(0));
+                if let (Some(oid), Some(location)) = (row.text_or_null(0)?, row.text_or_null(1)?) {
+                    let oid = oid.parse().map_err(|_| {
+                        pgkeep_proto::Error::protocol(format!("tablespace {oid:?}"))
+                    })?;
+                    tablespaces.push(Tablespace { oid, location: location.to_owned() });
+                }
+            }
+            BackendMessage::CopyOut => break,
+            BackendMessage::Error(error) => return Err(Error::Postgres(error)),
+            _ => {}
+        }
+    }
+    let (start_lsn, timeline) = start
+        .ok_or_else(|| pgkeep_proto::Error::protocol("a base backup without a start position"))?;
+    Ok(Announced { start_lsn, timeline, tablespaces, size_bytes: size_kib.saturating_mul(1024) })
+}
+
+/// The result set after the copy: where it ends. A failed page check comes only now, as an error after
+/// all data was sent.
+async fn read_end(connection: &mut Connection) -> Result<Lsn> {
+    let mut end = None;
+    loop {
+        match connection.receive().await? {
+            BackendMessage::Row(row) => end = Some(read_position(&row)?.0),
+            BackendMessage::Error(error) if error.sqlstate() == Some("XX001") => {
+                return Err(Error::BackupDamaged(error));
+            }
+            BackendMessage::Error(error) => return Err(Error::Postgres(error)),
+            BackendMessage::ReadyForQuery => break,
+            _ => {}
+        }
+    }
+    end.ok_or_else(|| pgkeep_proto::Error::protocol("a base backup without an end position").into())
+}
+
+fn read_position(row: &Row) -> Result<(Lsn, TimelineId)> {
+    Ok((row.text(0)?.parse()?, TimelineId::from_decimal(row.text(1)?)?))
+}

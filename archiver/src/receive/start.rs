@@ -1,0 +1,128 @@
+//! Where to start streaming: a pure decision from what is archived and what the server says.
+//!
+//! Always a segment boundary, so that every stored segment begins with its long page header. With
+//! nothing archived, the slot says; otherwise the archive does, and the slot only keeps the WAL. A
+//! server whose history does not contain what is archived, or that has less on the same timeline, is
+//! another branch: it is refused before its first byte.
+
+use pgkeep_proto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
+
+/// What the repository holds without a break on the timeline it follows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Archived {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Its end; behind a recorded gap, where the gap ends.
+    pub end: Lsn,
+}
+
+/// Where a stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// The timeline.
+    pub timeline: TimelineId,
+    /// Start of a segment.
+    pub at: Lsn,
+}
+
+/// Why this server's WAL must not be added to the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its history does not contain the archived timeline, or left it earlier on another way.
+    Diverged,
+    /// It has less WAL than is archived, on the same timeline.
+    Behind,
+}
+
+/// Decides. `history` is that of the server's timeline, `flushed` the end of its WAL, `slot_keeps` the
+/// position from which the slot keeps WAL.
+pub fn decide(
+    archived: Option<Archived>,
+    history: &TimelineHistory,
+    flushed: Lsn,
+    slot_keeps: Lsn,
+    size: SegmentSize,
+) -> Result<Start, Refusal> {
+    let Some(archived) = archived else {
+        let at = size.start_of(slot_keeps);
+        return Ok(Start { timeline: history.timeline_at(at), at });
+    };
+    if archived.timeline == history.timeline() {
+        return if archived.end > flushed {
+            Err(Refusal::Behind)
+        } else {
+            Ok(Start { timeline: archived.timeline, at: size.start_of(archived.end) })
+        };
+    }
+    let switch = history.switch_out_of(archived.timeline).ok_or(Refusal::Diverged)?;
+    if archived.end < switch {
+        return Ok(Start { timeline: archived.timeline, at: size.start_of(archived.end) });
+    }
+    // What is archived beyond the switch is the tail of a dead branch: kept, never gone on with.
+    let next = history.next_after(archived.timeline).ok_or(Refusal::Diverged)?;
+    Ok(Start { timeline: next, at: size.start_of(switch) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn size() -> SegmentSize {
+        SegmentSize::new(MIB).unwrap()
+    }
+
+    fn tli(number: u32) -> TimelineId {
+        TimelineId::new(number).unwrap()
+    }
+
+    fn archived(timeline: u32, end: u64) -> Option<Archived> {
+        Some(Archived { timeline: tli(timeline), end: Lsn::new(end) })
+    }
+
+    fn start(timeline: u32, at: u64) -> Result<Start, Refusal> {
+        Ok(Start { timeline: tli(timeline), at: Lsn::new(at) })
+    }
+
+    /// Timeline 3, which left 1 at 10.5 MiB and 2 at 20.5 MiB.
+    fn history() -> TimelineHistory {
+        TimelineHistory::parse(tli(3), b"1\t0/A80000\tx\n2\t0/1480000\ty\n").unwrap()
+    }
+
+    fn decide_at(archived: Option<Archived>, flushed: u64, slot: u64) -> Result<Start, Refusal> {
+        decide(archived, &history(), Lsn::new(flushed), Lsn::new(slot), size())
+    }
+
+    #[test]
+    fn an_empty_archive_begins_at_the_segment_the_slot_keeps() {
+        assert_eq!(decide_at(None, 40 * MIB, 30 * MIB + 77), start(3, 30 * MIB));
+        assert_eq!(decide_at(None, 40 * MIB, 15 * MIB + 77), start(2, 15 * MIB));
+        // The segment of the switch begins on the old timeline.
+        assert_eq!(decide_at(None, 40 * MIB, 20 * MIB + 900_000), start(2, 20 * MIB));
+    }
+
+    #[test]
+    fn an_archive_goes_on_in_the_segment_of_its_end() {
+        assert_eq!(decide_at(archived(3, 30 * MIB + 5), 40 * MIB, 1), start(3, 30 * MIB));
+        assert_eq!(decide_at(archived(3, 30 * MIB), 40 * MIB, 1), start(3, 30 * MIB));
+    }
+
+    #[test]
+    fn an_older_timeline_is_finished_up_to_its_switch() {
+        assert_eq!(decide_at(archived(1, 10 * MIB + 5), 40 * MIB, 1), start(1, 10 * MIB));
+        assert_eq!(decide_at(archived(1, 0xA8_0000), 40 * MIB, 1), start(2, 10 * MIB));
+        assert_eq!(decide_at(archived(2, 0x148_0000), 40 * MIB, 1), start(3, 20 * MIB));
+    }
+
+    #[test]
+    fn the_tail_of_a_dead_branch_is_not_gone_on_with() {
+        assert_eq!(decide_at(archived(1, 19 * MIB), 40 * MIB, 1), start(2, 10 * MIB));
+    }
+
+    #[test]
+    fn another_branch_and_a_server_that_went_back_are_refused() {
+        assert_eq!(decide_at(archived(4, 50 * MIB), 60 * MIB, 1), Err(Refusal::Diverged));
+        assert_eq!(decide_at(archived(3, 40 * MIB + 1), 40 * MIB, 1), Err(Refusal::Behind));
+    }
+}

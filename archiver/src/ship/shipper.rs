@@ -1,0 +1,427 @@
+//! Decides what is cut off the backlog, as what it is stored, and when it counts as archived.
+//!
+//! A state machine without a store and without a clock:
+//!
+//! ```text
+//!                  whole segment there, nothing of it cut  ->  a whole segment
+//!  backlog ---->   the interval is over                    ->  a piece
+//!                  the rest of a segment is there          ->  a piece
+//!                  stored already, by an earlier run       ->  the same piece again, to be adopted
+//! ```
+//!
+//! Invariants:
+//! * `archived` moves over a shipment only when it and all before it are stored;
+//! * no shipment crosses the end of a segment;
+//! * the commit scan sees every byte once, in order, and each shipment carries what it found;
+//! * what is held in memory stays below [`HELD_MAX`]: who asks [`Shipper::has_room`] before reading on
+//!   lets the server keep the rest.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use pgkeep_catalog::piece::WalRun;
+use pgkeep_proto::wal::Tally;
+use pgkeep_proto::{Lsn, SegmentName, SegmentSize, TimelineId, TimestampTz};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::backlog::Backlog;
+
+/// Most bytes of WAL held in memory, cut or not.
+const HELD_MAX: u64 = 48 << 20;
+
+/// Larger segments are never held whole: they go as pieces of this size.
+const WHOLE_SIZE_MAX: u64 = 16 << 20;
+
+/// Largest piece of a segment that is larger than [`WHOLE_SIZE_MAX`].
+const PIECE_SIZE_MAX: u64 = 8 << 20;
+
+/// How WAL is shipped: `[ship]` of the configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ShipConfig {
+    /// How long WAL may wait before it is shipped. Default `1s`; from `10ms` to `1h`.
+    pub interval: jiff::SignedDuration,
+    /// How many objects may be on their way at once. Default 4; from 1 to 16.
+    pub in_flight_max: usize,
+}
+
+impl Default for ShipConfig {
+    fn default() -> Self {
+        // One second is the RPO we promise; four objects hide the latency of a store without
+        // filling the memory.
+        Self { interval: jiff::SignedDuration::from_secs(1), in_flight_max: 4 }
+    }
+}
+
+impl ShipConfig {
+    /// Every problem of this section.
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
+        if !(least..=most).contains(&self.interval()) {
+            problems.push(format!("ship.interval = {:#}: must be from 10ms to 1h", self.interval));
+        }
+        if !(1..=16).contains(&self.in_flight_max) {
+            problems
+                .push(format!("ship.in_flight_max = {}: must be from 1 to 16", self.in_flight_max));
+        }
+        problems
+    }
+
+    /// The interval; zero for a negative one.
+    pub fn interval(&self) -> Duration {
+        Duration::try_from(self.interval).unwrap_or(Duration::ZERO)
+    }
+}
+
+/// A piece that the repository holds already in the segment where the stream begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// First byte.
+    pub from: Lsn,
+    /// End.
+    pub to: Lsn,
+}
+
+/// What happens.
+#[derive(Debug)]
+pub enum Event {
+    /// WAL arrived, right after what arrived before.
+    Received(Bytes),
+    /// The shipment that begins here is stored.
+    Stored(Lsn),
+    /// Ship what there is, without waiting for the interval.
+    ShipNow,
+    /// Time has passed.
+    Tick,
+}
+
+/// What is to be done about it.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// Store this.
+    Put(Shipment),
+    /// All of this segment is archived in pieces: make the whole object of it, beside.
+    MakeWhole(SegmentName),
+}
+
+/// A run of WAL and the form in which it is stored.
+#[derive(Clone, Debug)]
+pub enum Shipment {
+    /// Part of a segment.
+    Piece(Arc<WalRun>),
+    /// Part of a segment that is stored already: it only has to be the same.
+    Adoption(Arc<WalRun>),
+    /// A segment.
+    Whole(Arc<WalRun>),
+}
+
+impl Shipment {
+    /// The WAL.
+    pub fn run(&self) -> &Arc<WalRun> {
+        match self {
+            Self::Piece(run) | Self::Adoption(run) | Self::Whole(run) => run,
+        }
+    }
+}
+
+/// A shipment on its way.
+#[derive(Debug)]
+struct Flight {
+    shipment: Shipment,
+    is_stored: bool,
+}
+
+/// Ships one stream.
+#[derive(Debug)]
+pub struct Shipper {
+    timeline: TimelineId,
+    size: SegmentSize,
+    interval: Duration,
+    in_flight_max: usize,
+    tally: Tally,
+    backlog: Backlog,
+    known: VecDeque<Known>,
+    in_flight: VecDeque<Flight>,
+    archived: Lsn,
+    archived_commit_time: Option<TimestampTz>,
+    /// When the oldest byte of the backlog arrived.
+    waiting_since: Option<Instant>,
+    is_urgent: bool,
+}
+
+impl Shipper {
+    /// Ships WAL of `timeline` that begins at `start`, the start of a segment, of which the pieces
+    /// `known` are stored already; `tally` has seen what is before.
+    pub fn new(
+        timeline: TimelineId,
+        start: Lsn,
+        size: SegmentSize,
+        tally: Tally,
+        known: Vec<Known>,
+        config: &ShipConfig,
+    ) -> Self {
+        assert!(size.is_boundary(start), "a stream begins at a segment, not at {start}");
+        Self {
+            timeline,
+            size,
+            interval: config.interval(),
+            in_flight_max: config.in_flight_max,
+            tally,
+            backlog: Backlog::new(start),
+            known: known.into(),
+            in_flight: VecDeque::new(),
+            archived: start,
+            archived_commit_time: None,
+            waiting_since: None,
+            is_urgent: false,
+        }
+    }
+
+    /// End of the contiguous prefix that is stored.
+    pub const fn archived(&self) -> Lsn {
+        self.archived
+    }
+
+    /// Time of the last commit in it, if this stream has seen one.
+    pub const fn archived_commit_time(&self) -> Option<TimestampTz> {
+        self.archived_commit_time
+    }
+
+    /// Whether everything received is archived.
+    pub fn is_idle(&self) -> bool {
+        self.archived == self.backlog.to()
+    }
+
+    /// Whether more WAL may be read from the server.
+    pub fn has_room(&self) -> bool {
+        self.backlog.to().since(self.archived) < HELD_MAX
+    }
+
+    /// When to tick if nothing happens before.
+    pub fn next_at(&self) -> Option<Instant> {
+        self.waiting_since.map(|since| since + self.interval)
+    }
+
+    /// Takes an event.
+    pub fn step(&mut self, now: Instant, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        match event {
+            Event::Received(bytes) => {
+                if self.backlog.from() == self.backlog.to() {
+                    self.waiting_since = Some(now);
+                }
+                self.backlog.append(&bytes);
+            }
+            Event::Stored(from) => self.stored(from, &mut effects),
+            Event::ShipNow => self.is_urgent = true,
+            Event::Tick => {}
+        }
+        while self.in_flight.len() < self.in_flight_max {
+            let Some(shipment) = self.next_shipment(now) else { break };
+            self.waiting_since = (self.backlog.from() < self.backlog.to()).then_some(now);
+            self.in_flight.push_back(Flight { shipment: shipment.clone(), is_stored: false });
+            effects.push(Effect::Put(shipment));
+        }
+        if self.waiting_since.is_none() {
+            self.is_urgent = false;
+        }
+        effects
+    }
+
+    /// What to cut now, if anything.
+    fn next_shipment(&mut self, now: Instant) -> Option<Shipment> {
+        let (from, received) = (self.backlog.from(), self.backlog.to());
+        if let Some(known) = self.known.front().copied().filter(|known| known.from == from) {
+            if received < known.to {
+                return None;
+            }
+            self.known.pop_front();
+            return Some(Shipment::Adoption(self.cut(known.to)));
+        }
+        let segment_end = self.size.end_of(from);
+        let available = received.min(segment_end);
+        let is_large = self.size.bytes() > WHOLE_SIZE_MAX;
+        if is_large && available.since(from) >= PIECE_SIZE_MAX {
+            return Some(Shipment::Piece(self.cut(from.advance(PIECE_SIZE_MAX))));
+        }
+        if available == segment_end && !is_large && self.size.is_boundary(from) {
+            return Some(Shipment::Whole(self.cut(segment_end)));
+        }
+        let is_due = self.is_urgent || self.next_at().is_some_and(|at| now >= at);
+        if available > from && (available == segment_end || is_due) {
+            return Some(Shipment::Piece(self.cut(available)));
+        }
+        None
+    }
+
+    fn cut(&mut self, to: Lsn) -> Arc<WalRun> {
+        let from = self.backlog.from();
+        let chunks = self.backlog.cut(to);
+        for chunk in &chunks {
+            self.tally.feed(chunk);
+        }
+        let summary = self.tally.cut();
+        Arc::new(WalRun { timeline: self.timeline, from, to, chunks, summary })
+    }
+
+    fn stored(&mut self, from: Lsn, effects: &mut Vec<Effect>) {
+        let flight = self.in_flight.iter_mut().find(|f| f.shipment.run().from == from);
+        flight.expect("only what is on its way can be stored").is_stored = true;
+        while self.in_flight.front().is_some_and(|flight| flight.is_stored) {
+            let Some(Flight { shipment, .. }) = self.in_flight.pop_front() else { break };
+            let run = shipment.run();
+            assert_eq!(run.from, self.archived, "shipments are acknowledged in order");
+            self.archived = run.to;
+            let commit = run.summary.last_commit.as_ref().map(|commit| commit.time);
+            self.archived_commit_time = commit.or(self.archived_commit_time);
+            let is_end = self.size.is_boundary(run.to);
+            if is_end && !matches!(shipment, Shipment::Whole(_)) {
+                let name = SegmentName::containing(run.timeline, run.from, self.size);
+                effects.push(Effect::MakeWhole(name));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn shipper(size_mib: u64, known: Vec<Known>) -> Shipper {
+        let size = SegmentSize::new(size_mib * MIB).unwrap();
+        let start = Lsn::new(size.bytes() * 3);
+        let tally = Tally::new(start, size);
+        Shipper::new(TimelineId::FIRST, start, size, tally, known, &ShipConfig::default())
+    }
+
+    fn bytes(length: u64) -> Event {
+        Event::Received(Bytes::from(vec![0; usize::try_from(length).unwrap()]))
+    }
+
+    /// `(kind, from, to)` of what is put, relative to the start.
+    fn puts(effects: &[Effect], start: Lsn) -> Vec<(&'static str, u64, u64)> {
+        let put = |effect: &Effect| match effect {
+            Effect::Put(shipment) => {
+                let kind = match shipment {
+                    Shipment::Piece(_) => "piece",
+                    Shipment::Adoption(_) => "adoption",
+                    Shipment::Whole(_) => "whole",
+                };
+                Some((kind, shipment.run().from.since(start), shipment.run().to.since(start)))
+            }
+            Effect::MakeWhole(_) => None,
+        };
+        effects.iter().filter_map(put).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trickle_goes_as_a_piece_when_the_interval_is_over() {
+        let mut shipper = shipper(1, vec![]);
+        let (start, now) = (shipper.archived(), Instant::now());
+        assert!(shipper.step(now, bytes(100)).is_empty());
+        assert_eq!(shipper.next_at(), Some(now + Duration::from_secs(1)));
+        let effects = shipper.step(now + Duration::from_secs(1), Event::Tick);
+        assert_eq!(puts(&effects, start), [("piece", 0, 100)]);
+        assert_eq!(shipper.next_at(), None);
+        assert!(shipper.step(now + Duration::from_secs(9), Event::Tick).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_segment_that_fills_within_the_interval_goes_whole() {
+        let mut shipper = shipper(1, vec![]);
+        let (start, now) = (shipper.archived(), Instant::now());
+        let effects = shipper.step(now, bytes(2 * MIB + 5));
+        assert_eq!(puts(&effects, start), [("whole", 0, MIB), ("whole", MIB, 2 * MIB)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_segment_finished_in_pieces_is_made_whole_beside() {
+        let mut shipper = shipper(1, vec![]);
+        let (start, now) = (shipper.archived(), Instant::now());
+        shipper.step(now, bytes(100));
+        shipper.step(now, Event::ShipNow);
+        let effects = shipper.step(now, bytes(MIB - 100));
+        assert_eq!(puts(&effects, start), [("piece", 100, MIB)]);
+        assert!(shipper.step(now, Event::Stored(start.advance(100))).is_empty());
+        assert_eq!(shipper.archived(), start);
+        let effects = shipper.step(now, Event::Stored(start));
+        assert_eq!(shipper.archived(), start.advance(MIB));
+        assert!(matches!(effects.as_slice(), [Effect::MakeWhole(_)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_stored_already_is_adopted_in_its_own_cuts() {
+        let size = MIB;
+        let at = |offset| Lsn::new(size * 3 + offset);
+        let known = vec![Known { from: at(0), to: at(10) }, Known { from: at(10), to: at(25) }];
+        let mut shipper = shipper(1, known);
+        let (start, now) = (shipper.archived(), Instant::now());
+        let effects = shipper.step(now, bytes(20));
+        assert_eq!(puts(&effects, start), [("adoption", 0, 10)]);
+        let effects = shipper.step(now + Duration::from_secs(5), bytes(10));
+        assert_eq!(puts(&effects, start), [("adoption", 10, 25)]);
+        let effects = shipper.step(now + Duration::from_secs(7), Event::Tick);
+        assert_eq!(puts(&effects, start), [("piece", 25, 30)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_large_segment_is_never_held_whole() {
+        let mut shipper = shipper(64, vec![]);
+        let (start, now) = (shipper.archived(), Instant::now());
+        let mut shipped = 0;
+        while shipper.has_room() {
+            let effects = shipper.step(now, bytes(MIB));
+            shipped += puts(&effects, start).len();
+        }
+        assert_eq!(shipped, 4, "as many as may be on their way");
+        assert!(shipper.backlog.to().since(start) <= HELD_MAX + MIB);
+    }
+
+    proptest! {
+        #[test]
+        fn archived_is_the_stored_prefix_whatever_the_order(
+            arrivals in prop::collection::vec((1u64..700_000, any::<bool>()), 1..40),
+            picks in prop::collection::vec(any::<prop::sample::Index>(), 1..80),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+            runtime.block_on(async {
+                let mut shipper = shipper(1, vec![]);
+                let (start, mut now) = (shipper.archived(), Instant::now());
+                let mut flying: Vec<(Lsn, Lsn)> = Vec::new();
+                let mut stored: Vec<(Lsn, Lsn)> = Vec::new();
+                let note = |effects: Vec<Effect>, flying: &mut Vec<(Lsn, Lsn)>| {
+                    for effect in effects {
+                        if let Effect::Put(shipment) = effect {
+                            let run = shipment.run();
+                            let length: usize = run.chunks.iter().map(Bytes::len).sum();
+                            assert_eq!(length as u64, run.to.since(run.from));
+                            flying.push((run.from, run.to));
+                        }
+                    }
+                };
+                let mut picks = picks.into_iter().cycle();
+                for (length, urgent) in arrivals {
+                    now += Duration::from_millis(300);
+                    note(shipper.step(now, bytes(length)), &mut flying);
+                    if urgent { note(shipper.step(now, Event::ShipNow), &mut flying); }
+                    if !flying.is_empty() {
+                        let chosen = flying.swap_remove(picks.next().unwrap().index(flying.len()));
+                        stored.push(chosen);
+                        note(shipper.step(now, Event::Stored(chosen.0)), &mut flying);
+                    }
+                    stored.sort();
+                    let mut prefix = start;
+                    for (from, to) in &stored { if *from == prefix { prefix = *to; } }
+                    assert_eq!(shipper.archived(), prefix);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The life of one stream: one loop, one `select!`, from `START_REPLICATION` to its end.
+//!
+//! ```text
+//!   socket --message--> Receiver --Append--> Shipper --Put--> tasks that store
+//!                          |                    ^               |
+//!                        status              Stored <-----------+
+//! ```
+//!
+//! Nothing in the loop waits for the store: status goes out while everything is on its way. When the
+//! shipper has no room the socket is not read, and the server keeps the WAL.
+//! When told to stop, it ships what it has, tells the server once, and leaves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pgkeep_catalog::{Clock, Cluster, WriterEpoch, segment};
+use pgkeep_proto::replication::{BackendMessage, ReplicationMessage, StatusUpdate};
+use pgkeep_proto::{Lsn, SegmentName, TimestampTz};
+use postgres_protocol::message::frontend;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::receive::{self, Receiver};
+use crate::ship::{self, Shipper};
+use crate::upstream::Connection;
+use crate::watch::Live;
+use crate::{Error, Result};
+
+/// How long a stream that was told to stop may take to ship what it has.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How a stream ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It was told to stop, and everything it had is archived.
+    Stopped,
+    /// The timeline has no more WAL: the server goes on with another.
+    TimelineEnded,
+}
+
+/// A running stream.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// In the middle of a copy in both directions.
+    pub(crate) connection: Connection,
+    /// Where it is stored.
+    pub(crate) cluster: Arc<Cluster>,
+    /// The right to store.
+    pub(crate) epoch: WriterEpoch,
+    /// What comes.
+    pub(crate) receiver: Receiver,
+    /// Where it goes.
+    pub(crate) shipper: Shipper,
+    /// What we tell others.
+    pub(crate) live: watch::Sender<Live>,
+    /// Wall time, for the server's eyes only.
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// A task that ended: what it stored.
+#[derive(Debug)]
+enum Done {
+    Shipment(Lsn),
+    Whole(SegmentName),
+}
+
+impl Stream {
+    /// Runs until the stream ends, fails or is told to stop. Returns what outlives it.
+    pub(crate) async fn run(
+        mut self,
+        stop: &CancellationToken,
+    ) -> (Result<Outcome>, crate::watch::Rpo) {
+        let mut tasks = JoinSet::new();
+        let result = self.follow(stop, &mut tasks).await;
+        // What is still on its way is not acknowledged; it will be found stored, or be sent again.
+        tasks.shutdown().await;
+        (result, self.receiver.into_rpo())
+    }
+
+    async fn follow(
+        &mut self,
+        stop: &CancellationToken,
+        tasks: &mut JoinSet<Result<Done>>,
+    ) -> Result<Outcome> {
+        let mut ending: Option<(Outcome, Instant)> = None;
+        loop {
+            self.publish();
+            if let Some((outcome, deadline)) = ending {
+                if self.shipper.is_idle() {
+                    return self.leave(outcome).await;
+                }
+                if Instant::now() >= deadline {
+                    tracing::warn!("stopping with WAL that is not archived; the server keeps it");
+                    return Ok(outcome);
+                }
+            }
+            let wake = self.next_at(ending.map(|(_, deadline)| deadline));
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if ending.is_none() => {
+                    ending = Some((Outcome::Stopped, Instant::now() + STOP_DEADLINE));
+                    self.ship(ship::Event::ShipNow, tasks);
+                }
+                Some(done) = tasks.join_next() => self.done(done, tasks).await?,
+                () = tokio::time::sleep_until(wake) => self.tick(tasks).await?,
+                // Cancel-safe: a message that has not come whole stays in the connection's buffer.
+                message = self.connection.receive(),
+                    if ending.is_none() && self.shipper.has_room() =>
+                {
+                    if self.message(message?, tasks).await? == Flow::Ended {
+                        ending = Some((Outcome::TimelineEnded, Instant::now() + STOP_DEADLINE));
+                        self.ship(ship::Event::ShipNow, tasks);
+                    }
+                }
+            }
+        }
+    }
+
+    fn next_at(&self, deadline: Option<Instant>) -> Instant {
+        let next = [Some(self.receiver.next_at()), self.shipper.next_at(), deadline];
+        next.into_iter().flatten().min().unwrap_or_else(Instant::now)
+    }
+
+    async fn message(
+        &mut self,
+        message: BackendMessage,
+        tasks: &mut JoinSet<Result<Done>>,
+    ) -> Result<Flow> {
+        match message {
+            BackendMessage::CopyData(payload) => {
+                let message = ReplicationMessage::decode(payload)?;
+                self.receive(receive::Event::Message(message), tasks).await?;
+                Ok(Flow::GoesOn)
+            }
+            BackendMessage::CopyDone => Ok(Flow::Ended),
+            BackendMessage::Error(error) => Err(Error::Postgres(error)),
+            // The server shuts down: it has our acknowledgement, or gives up waiting for it.
+            BackendMessage::CommandComplete => Err(Error::Closed),
+            _ => Ok(Flow::GoesOn),
+        }
+    }
+
+    async fn done(
+        &mut self,
+        done: Result<Result<Done>, tokio::task::JoinError>,
+        tasks: &mut JoinSet<Result<Done>>,
+    ) -> Result<()> {
+        match done.map_err(|error| Error::Broken(std::io::Error::other(error)))?? {
+            Done::Whole(name) => {
+                tracing::debug!(segment = %name, "segment made whole");
+                Ok(())
+            }
+            Done::Shipment(from) => {
+                self.ship(ship::Event::Stored(from), tasks);
+                let archived = self.shipper.archived();
+                self.receive(receive::Event::Archived(archived), tasks).await
+            }
+        }
+    }
+
+    async fn tick(&mut self, tasks: &mut JoinSet<Result<Done>>) -> Result<()> {
+        self.ship(ship::Event::Tick, tasks);
+        self.receive(receive::Event::Tick, tasks).await
+    }
+
+    async fn receive(
+        &mut self,
+        event: receive::Event,
+        tasks: &mut JoinSet<Result<Done>>,
+    ) -> Result<()> {
+        for effect in self.receiver.step(Instant::now(), event) {
+            match effect {
+                receive::Effect::Append(bytes) => {
+                    self.ship(ship::Event::Received(bytes), tasks);
+                }
+                receive::Effect::ShipNow => self.ship(ship::Event::ShipNow, tasks),
+                receive::Effect::Send(update) => self.send(update).await?,
+                receive::Effect::Fail(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn ship(&mut self, event: ship::Event, tasks: &mut JoinSet<Result<Done>>) {
+        for effect in self.shipper.step(Instant::now(), event) {
+            let (cluster, epoch) = (Arc::clone(&self.cluster), self.epoch);
+            match effect {
+                ship::Effect::Put(shipment) => tasks.spawn(async move {
+                    ship::put(&cluster, epoch, &shipment).await?;
+                    Ok(Done::Shipment(shipment.run().from))
+                }),
+                ship::Effect::MakeWhole(name) => tasks.spawn(async move {
+                    segment::make_whole(&cluster, epoch, name).await?;
+                    Ok(Done::Whole(name))
+                }),
+            };
+        }
+    }
+
+    async fn send(&mut self, update: StatusUpdate) -> Result<()> {
+        let clock = TimestampTz::from_timestamp(self.clock.now());
+        self.connection.send_copy_data(|payload| update.encode(clock, payload)).await
+    }
+
+    /// Everything is archived: says so once more, and ends the copy.
+    async fn leave(&mut self, outcome: Outcome) -> Result<Outcome> {
+        let update = self.receiver.progress().report(false);
+        self.send(update).await?;
+        self.connection
+            .send(|output| {
+                frontend::copy_done(output);
+                frontend::terminate(output);
+                Ok(())
+            })
+            .await?;
+        Ok(outcome)
+    }
+
+    fn publish(&self) {
+        let (progress, rpo) = (self.receiver.progress(), self.receiver.rpo());
+        let commit_time = self.shipper.archived_commit_time();
+        self.live.send_modify(|live| {
+            live.server = Some(progress.server_end());
+            live.received = Some(progress.received());
+            live.archived = Some(progress.archived());
+            live.archived_commit_time = commit_time.or(live.archived_commit_time);
+            live.caught_up_at = rpo.caught_up_at();
+            live.caught_up_arrival = rpo.caught_up_arrival();
+        });
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Flow {
+    GoesOn,
+    Ended,
+}

@@ -1,0 +1,3 @@
+//! Measured claims, side by side with peers.
+
+fn main() {}

@@ -1,0 +1,257 @@
+//! A cluster in a repository: who it is, and the handle through which everything of it is reached.
+//!
+//! One prefix is one lineage of one cluster: an *incarnation*. Its record is create-only. Incarnations
+//! count from 1 without holes; the highest one is the living one.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use minicbor::{Decode, Encode};
+use pgkeep_proto::{SegmentSize, SystemId, TimestampTz};
+use uuid::Uuid;
+
+use crate::epoch::WriterEpoch;
+use crate::layout::Layout;
+use crate::repository::Repository;
+use crate::sealed::{
+    self, Compression, Header, Kind, Origin, Sealed, SealedObject, SealedUpload, Span,
+};
+use crate::store::{ObjectKey, PutMode, Store};
+use crate::{Error, Result};
+
+/// The operator's name for a cluster: a key component of `a-z`, `0-9`, `-` and `_`, up to 63 bytes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClusterName(String);
+
+/// What is known of a cluster from the day it was registered.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ClusterRecord {
+    /// Identity that initdb gave it.
+    #[n(0)]
+    pub system_id: SystemId,
+    /// Size of its WAL segments in bytes.
+    #[n(1)]
+    segment_bytes: u64,
+    /// Version of the server, as it names itself.
+    #[n(2)]
+    pub server_version: String,
+    /// Identity of this lineage: two clones of a cluster share the system id, never this.
+    #[n(3)]
+    lineage: [u8; 16],
+    /// When it was registered.
+    #[n(4)]
+    pub created_at: TimestampTz,
+}
+
+impl ClusterRecord {
+    /// A new lineage.
+    pub fn new(
+        system_id: SystemId,
+        segment_size: SegmentSize,
+        server_version: String,
+        created_at: TimestampTz,
+    ) -> Self {
+        let lineage = *Uuid::new_v4().as_bytes();
+        Self { system_id, segment_bytes: segment_size.bytes(), server_version, lineage, created_at }
+    }
+
+    /// Identity of this lineage.
+    pub fn lineage(&self) -> Uuid {
+        Uuid::from_bytes(self.lineage)
+    }
+}
+
+/// One incarnation of one cluster, open for reading; writing takes a [`WriterEpoch`] besides.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    repository: Arc<Repository>,
+    name: ClusterName,
+    incarnation: u32,
+    layout: Layout,
+    record: ClusterRecord,
+    segment_size: SegmentSize,
+}
+
+impl Cluster {
+    /// Registers a cluster that the repository does not know.
+    pub async fn create(
+        repository: Arc<Repository>,
+        name: ClusterName,
+        record: ClusterRecord,
+    ) -> Result<Self> {
+        let cluster = Self::with_record(repository, name, 1, record)?;
+        let content = minicbor::to_vec(&cluster.record).unwrap_or_default();
+        let key = cluster.layout.cluster();
+        cluster.put(Kind::Cluster, key, WriterEpoch::NONE, PutMode::Create, content.into()).await?;
+        Ok(cluster)
+    }
+
+    /// Opens the living incarnation of `name`.
+    pub async fn open(repository: Arc<Repository>, name: ClusterName) -> Result<Self> {
+        let mut living = None;
+        for incarnation in 1.. {
+            let layout = Layout::new(&name, incarnation);
+            let origin = origin(&repository, &name, incarnation);
+            let store = repository.store();
+            match SealedObject::open(store, &layout.cluster(), Kind::Cluster, &origin).await {
+                Ok(object) => living = Some((incarnation, object)),
+                Err(error) if error.is_not_found() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let Some((incarnation, object)) = living else {
+            return Err(Error::UnknownCluster {
+                name: name.to_string(),
+                location: repository.store().location(),
+            });
+        };
+        let record = decode(object.key(), &object.read_all().await?)?;
+        Self::with_record(repository, name, incarnation, record)
+    }
+
+    fn with_record(
+        repository: Arc<Repository>,
+        name: ClusterName,
+        incarnation: u32,
+        record: ClusterRecord,
+    ) -> Result<Self> {
+        let layout = Layout::new(&name, incarnation);
+        let segment_size = SegmentSize::new(record.segment_bytes)
+            .map_err(|error| Error::Damaged { key: layout.cluster(), what: error.to_string() })?;
+        Ok(Self { repository, name, incarnation, layout, record, segment_size })
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &ClusterName {
+        &self.name
+    }
+
+    /// Which of its incarnations this is.
+    pub fn incarnation(&self) -> u32 {
+        self.incarnation
+    }
+
+    /// What was recorded when it was registered.
+    pub fn record(&self) -> &ClusterRecord {
+        &self.record
+    }
+
+    /// Size of its WAL segments.
+    pub fn segment_size(&self) -> SegmentSize {
+        self.segment_size
+    }
+
+    /// Where its objects are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &Arc<Repository> {
+        &self.repository
+    }
+
+    /// The store below.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        self.repository.store()
+    }
+
+    /// What a reader of one of its objects expects.
+    pub fn origin(&self) -> Origin {
+        origin(&self.repository, &self.name, self.incarnation)
+    }
+
+    /// Opens one of its objects, checking that it is what its place says.
+    pub async fn open_object(&self, kind: Kind, key: &ObjectKey) -> Result<SealedObject> {
+        SealedObject::open(self.store(), key, kind, &self.origin()).await
+    }
+
+    /// The header of an object of this cluster.
+    pub fn header(
+        &self,
+        kind: Kind,
+        key: ObjectKey,
+        epoch: WriterEpoch,
+        span: Option<Span>,
+    ) -> Header {
+        Header::new(kind, key, &self.origin(), epoch.number(), span)
+    }
+
+    /// Stores a small object at once.
+    pub async fn put(
+        &self,
+        kind: Kind,
+        key: ObjectKey,
+        epoch: WriterEpoch,
+        mode: PutMode,
+        content: Bytes,
+    ) -> Result<Sealed> {
+        let header = self.header(kind, key, epoch, None);
+        let chunks = vec![content];
+        sealed::write(
+            Arc::clone(self.store()),
+            header,
+            mode,
+            self.compression(),
+            chunks,
+            Vec::new(),
+        )
+        .await
+    }
+
+    /// Begins to store an object that is streamed.
+    pub async fn upload(
+        &self,
+        kind: Kind,
+        key: ObjectKey,
+        epoch: WriterEpoch,
+    ) -> Result<SealedUpload> {
+        let header = self.header(kind, key, epoch, None);
+        SealedUpload::create(self.store(), PutMode::Create, header, self.compression()).await
+    }
+
+    /// How new objects are compressed.
+    pub fn compression(&self) -> Compression {
+        self.repository.compression()
+    }
+}
+
+fn origin(repository: &Repository, name: &ClusterName, incarnation: u32) -> Origin {
+    Origin { repository: repository.uuid(), cluster: name.to_string(), incarnation }
+}
+
+/// Decodes the content of a small object, naming the object when it is not what it should be.
+pub(crate) fn decode<'b, T: Decode<'b, ()>>(key: &ObjectKey, content: &'b [u8]) -> Result<T> {
+    minicbor::decode(content)
+        .map_err(|error| Error::Damaged { key: key.clone(), what: error.to_string() })
+}
+
+impl ClusterName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for ClusterName {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+        let reserved = ["repository", "keys"].contains(&text);
+        if text.is_empty() || text.len() > 63 || reserved || !text.bytes().all(allowed) {
+            return Err(Error::Invalid {
+                what: format!("cluster name {text:?}: 1 to 63 of a-z, 0-9, - and _"),
+            });
+        }
+        Ok(Self(text.to_owned()))
+    }
+}

@@ -1,0 +1,209 @@
+//! What can go wrong with a repository and what is stored in it.
+
+use std::io;
+
+use crate::store::ObjectKey;
+
+/// Result of working with a repository.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The cause of a failure, as the store or the operating system gave it.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+/// A fact that an operator or a caller can act on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The store answered, and the answer is that there is no such object.
+    #[error("{key} does not exist")]
+    NotFound {
+        /// What was asked for.
+        key: ObjectKey,
+    },
+    /// A create-only write found an object under its name.
+    #[error("{key} already exists")]
+    AlreadyExists {
+        /// The name that is taken.
+        key: ObjectKey,
+    },
+    /// Permissions do not allow the operation.
+    #[error("not permitted to {what}")]
+    Denied {
+        /// What was tried, as in "write wal/00000001/…".
+        what: String,
+        /// Why it failed.
+        source: Cause,
+    },
+    /// No space or no quota is left.
+    #[error("no space left to {what}")]
+    Full {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: Cause,
+    },
+    /// The store did not do it, or did not say whether it did.
+    #[error("failed to {what}")]
+    Unavailable {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: Cause,
+    },
+    /// An object whose bytes are not those that were written.
+    #[error("{key} is damaged: {what}")]
+    Damaged {
+        /// The object.
+        key: ObjectKey,
+        /// What contradicts what.
+        what: String,
+    },
+    /// A sound object that belongs elsewhere: another name, kind, cluster or repository.
+    #[error("{key} holds an object that does not belong there: {what}")]
+    Foreign {
+        /// Where it was found.
+        key: ObjectKey,
+        /// What it says of itself.
+        what: String,
+    },
+    /// The name is taken by an object with other content.
+    #[error("{key} is already stored with other content: {what}")]
+    Conflict {
+        /// The name.
+        key: ObjectKey,
+        /// How the two differ.
+        what: String,
+    },
+    /// A format that this version does not know.
+    #[error("{location} has format {format}, newer than {supported}, the newest known here")]
+    TooNew {
+        /// What was read.
+        location: String,
+        /// Its format.
+        format: u32,
+        /// The newest format that this version reads.
+        supported: u32,
+    },
+    /// A store without a repository in it.
+    #[error("there is no repository at {location}")]
+    NoRepository {
+        /// The store.
+        location: String,
+    },
+    /// A repository that does not have the cluster.
+    #[error("the repository at {location} has no cluster named {name}")]
+    UnknownCluster {
+        /// The name that was asked for.
+        name: String,
+        /// The store.
+        location: String,
+    },
+    /// A name or value that the repository cannot take.
+    #[error("{what}")]
+    Invalid {
+        /// What is wrong with which value.
+        what: String,
+    },
+}
+
+impl Error {
+    /// Sorts a failure of the operating system by what can be done about it.
+    pub fn io(what: impl Into<String>, source: io::Error) -> Self {
+        let what = what.into();
+        match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                Self::Denied { what, source: source.into() }
+            }
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                Self::Full { what, source: source.into() }
+            }
+            _ => Self::Unavailable { what, source: source.into() },
+        }
+    }
+
+    /// A store that did not do what it was asked.
+    pub fn unavailable(what: impl Into<String>, source: impl Into<Cause>) -> Self {
+        Self::Unavailable { what: what.into(), source: source.into() }
+    }
+
+    /// An object whose bytes are not those that were written.
+    pub fn damaged(key: &ObjectKey, what: impl Into<String>) -> Self {
+        Self::Damaged { key: key.clone(), what: what.into() }
+    }
+
+    /// Whether the same request may succeed later. The only place that decides this.
+    pub const fn is_retryable(&self) -> bool {
+        matches!(self, Self::Full { .. } | Self::Unavailable { .. })
+    }
+
+    /// Whether the store said that the object does not exist.
+    pub const fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+
+    /// Whether a create-only write lost to an object that was there.
+    pub const fn is_already_exists(&self) -> bool {
+        matches!(self, Self::AlreadyExists { .. })
+    }
+
+    /// What an operator may do about it.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Denied { .. } => {
+                Some("run pgkeep as the user that owns the repository, and check its permissions")
+            }
+            Self::Full { .. } => Some("free space, raise the quota or expire old backups"),
+            Self::Damaged { .. } => {
+                Some("run `pgkeep verify` to learn what else is affected; do not delete the object")
+            }
+            Self::Foreign { .. } => Some(
+                "the object was copied or moved; each repository and cluster needs its own prefix",
+            ),
+            Self::Conflict { .. } => Some(
+                "another server writes to the same cluster of the repository; stop one of them",
+            ),
+            Self::TooNew { .. } => Some("install the version that wrote it, or a later one"),
+            Self::NoRepository { .. } => {
+                Some("check repository.url, or create the repository with `pgkeep init`")
+            }
+            Self::UnknownCluster { .. } => {
+                Some("check the name, or register the cluster with `pgkeep init`")
+            }
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sorted(kind: io::ErrorKind) -> Error {
+        Error::io("write wal/1", kind.into())
+    }
+
+    #[test]
+    fn failures_of_the_system_are_sorted_by_what_helps() {
+        assert!(matches!(sorted(io::ErrorKind::StorageFull), Error::Full { .. }));
+        assert!(matches!(sorted(io::ErrorKind::QuotaExceeded), Error::Full { .. }));
+        assert!(matches!(sorted(io::ErrorKind::PermissionDenied), Error::Denied { .. }));
+        assert!(matches!(sorted(io::ErrorKind::TimedOut), Error::Unavailable { .. }));
+    }
+
+    #[test]
+    fn only_passing_trouble_is_retried() {
+        assert!(sorted(io::ErrorKind::StorageFull).is_retryable());
+        assert!(sorted(io::ErrorKind::TimedOut).is_retryable());
+        assert!(!sorted(io::ErrorKind::PermissionDenied).is_retryable());
+        let key: ObjectKey = "repository".parse().unwrap();
+        assert!(!Error::NotFound { key: key.clone() }.is_retryable());
+        assert!(!Error::damaged(&key, "crc32 differs").is_retryable());
+    }
+
+    #[test]
+    fn message_says_what_failed_and_leaves_the_cause_to_the_source() {
+        let error = sorted(io::ErrorKind::StorageFull);
+        assert_eq!(error.to_string(), "no space left to write wal/1");
+        assert!(std::error::Error::source(&error).is_some());
+    }
+}

@@ -1,0 +1,42 @@
+//! What the repository holds, and how it is stored.
+//!
+//! ```text
+//!   repository, cluster          who and where
+//!   piece, segment, coverage     WAL
+//!   history, gap, heartbeat      what must be known besides
+//!   backup                       base backups
+//!          |
+//!       sealed                   one object: header, frames, index, trailer
+//!          |
+//!        store                   bytes under keys: a directory (object stores come later)
+//! ```
+//!
+//! Invariants: a reader believes nothing that an object does not prove by its header, its checksums and
+//! its place; what is written once is never rewritten (but the heartbeat); the record that makes
+//! something exist is written last.
+
+pub mod backup;
+pub mod cluster;
+pub mod coverage;
+pub mod dial;
+pub mod durable;
+pub mod gap;
+pub mod heartbeat;
+pub mod history;
+pub mod layout;
+pub mod piece;
+pub mod repository;
+pub mod sealed;
+pub mod segment;
+pub mod status;
+pub mod store;
+
+mod clock;
+mod epoch;
+mod error;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use cluster::{Cluster, ClusterName, ClusterRecord};
+pub use epoch::WriterEpoch;
+pub use error::{Cause, Error, Result};
+pub use repository::{Encryption, Repository, RepositoryConfig};

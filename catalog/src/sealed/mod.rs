@@ -1,0 +1,41 @@
+//! Sealed objects: how everything in the repository but its description is stored.
+//!
+//! ```text
+//! magic, version | header | frame | frame | … | index, trailer | footer
+//!                  who      what                where, and a digest of the whole
+//! ```
+//!
+//! The header says what the object is and where it belongs; a frame is up to 256 KiB, compressed by
+//! itself, so that any range can be read without the rest; the footer has a fixed size, so that a
+//! reader who knows only the name finds everything from the end. Numbers outside of CBOR are little
+//! endian. CBOR is in the one form that RFC 8949 section 4.2.1 calls deterministic, and a reader
+//! refuses any other.
+//!
+//! Invariants:
+//! * an object that is cut, changed, moved or somebody else's is never taken for what it is not:
+//!   the error names its key;
+//! * what a length announces is judged before it is allocated;
+//! * frames, header and index can be checked without the whole, and all of them with one crc32 of
+//!   the stored bytes, which needs no key.
+//!
+//! Nothing is encrypted yet. The header keeps the place for a key mode and a salt, and frames are
+//! numbered and of known raw length, so that encryption changes no layout.
+
+mod canonical;
+mod compression;
+mod frame;
+mod header;
+mod kind;
+mod object;
+mod sealer;
+mod tail;
+mod upload;
+
+pub use compression::Compression;
+pub use frame::FRAME_SIZE;
+pub use header::{Header, KeyMode, Origin, Span};
+pub use kind::Kind;
+pub use object::SealedObject;
+pub use sealer::{Sealed, Sealer};
+pub use tail::Trailer;
+pub use upload::{SealedUpload, write};

@@ -1,0 +1,3 @@
+//! Repository to Postgres: plan, fetch, lay down, feed WAL.
+
+pub mod server;

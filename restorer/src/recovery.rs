@@ -1,0 +1,151 @@
+//! The settings of a recovery: what a restored server is told before it starts.
+//!
+//! They are appended to `postgresql.auto.conf`, which Postgres reads last and in which the last
+//! value of a setting counts: so nothing that came with the backup outlives them.
+//!
+//! Invariants:
+//! * exactly one target is set. Postgres refuses a second one, and sees even an empty value as an
+//!   attempt when it comes after the one that is set;
+//! * nothing of the old server's is reached: neither its archive nor its primary nor its standbys.
+//!
+//! See `error_multiple_recovery_targets` in Postgres' `src/backend/access/transam/xlogrecovery.c`.
+
+use std::fmt::Write;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use pgkeep_catalog::durable;
+use pgkeep_proto::TimelineId;
+
+use crate::plan::StopPoint;
+use crate::{Error, RestoreCommand, Result};
+
+/// What of the old server's would reach beyond the restored one.
+const NEUTRALISED: [(&str, &str); 9] = [
+    ("archive_mode", "off"),
+    ("archive_command", ""),
+    ("archive_library", ""),
+    ("archive_cleanup_command", ""),
+    ("recovery_end_command", ""),
+    ("primary_conninfo", ""),
+    ("primary_slot_name", ""),
+    ("synchronous_standby_names", ""),
+    ("recovery_min_apply_delay", "0"),
+];
+
+/// All ways to name a target.
+const TARGETS: [&str; 5] = [
+    "recovery_target",
+    "recovery_target_lsn",
+    "recovery_target_name",
+    "recovery_target_time",
+    "recovery_target_xid",
+];
+
+/// Files that Postgres wants in the data directory and some systems keep elsewhere.
+const CONFIGURATION: [(&str, &str); 3] = [
+    ("postgresql.conf", "# Written by pgkeep: the backup has no postgresql.conf.\n"),
+    ("pg_hba.conf", "# Written by pgkeep: the backup has no pg_hba.conf.\nlocal all all peer\n"),
+    ("pg_ident.conf", "# Written by pgkeep: the backup has no pg_ident.conf.\n"),
+];
+
+/// What a recovery is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoverySettings {
+    /// What was asked for, in words.
+    pub asked: String,
+    /// How WAL is fetched.
+    pub restore_command: RestoreCommand,
+    /// Where replay ends.
+    pub stop: StopPoint,
+    /// The timeline to follow.
+    pub timeline: TimelineId,
+    /// What happens at the end.
+    pub action: TargetAction,
+}
+
+/// What the server does when the target is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TargetAction {
+    /// Opens for writing, on a new timeline.
+    #[default]
+    Promote,
+    /// Opens for reading and waits for somebody to decide.
+    Pause,
+    /// Shuts down.
+    Shutdown,
+}
+
+impl RecoverySettings {
+    /// Writes them into the data directory `data` durably, and the files of its configuration that
+    /// are missing, whose names are returned.
+    pub(crate) fn write(&self, data: &Path) -> Result<Vec<&'static str>> {
+        let mut written = Vec::new();
+        for (name, text) in CONFIGURATION {
+            match durable::create_new(&data.join(name), text.as_bytes()) {
+                Ok(()) => written.push(name),
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(e) => return Err(Error::file("write", data.join(name), e)),
+            }
+        }
+        let auto = data.join("postgresql.auto.conf");
+        let mut text = match fs::read(&auto) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+            read => read.map_err(|e| Error::file("read", &auto, e))?,
+        };
+        text.extend_from_slice(self.to_string().as_bytes());
+        durable::replace(&auto, &text).map_err(|e| Error::file("write", auto, e))?;
+
+        // A backup of a standby has it, and it would win over the other one.
+        let standby = data.join("standby.signal");
+        match durable::remove(&standby) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::file("remove", standby, e));
+            }
+            _ => {}
+        }
+        let signal = data.join("recovery.signal");
+        durable::replace(&signal, b"").map_err(|e| Error::file("write", signal, e))?;
+        Ok(written)
+    }
+}
+
+/// The block of `postgresql.auto.conf`.
+impl std::fmt::Display for RecoverySettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (target, value) = match self.stop {
+            StopPoint::Immediate => ("recovery_target", "immediate".to_owned()),
+            StopPoint::Record { start, .. } => ("recovery_target_lsn", start.to_string()),
+        };
+        writeln!(f, "\n# Written by pgkeep, asked for {}", self.asked.escape_debug())?;
+        for (name, value) in NEUTRALISED {
+            setting(f, name, value)?;
+        }
+        for name in TARGETS.into_iter().filter(|name| *name != target) {
+            setting(f, name, "")?;
+        }
+        setting(f, "restore_command", self.restore_command.as_str())?;
+        setting(f, "recovery_target_timeline", &self.timeline.get().to_string())?;
+        setting(f, "recovery_target_inclusive", "true")?;
+        setting(f, "recovery_target_action", self.action.as_str())?;
+        setting(f, target, &value)
+    }
+}
+
+impl TargetAction {
+    /// The value of `recovery_target_action`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Promote => "promote",
+            Self::Pause => "pause",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// One line, quoted as `GUC_scanstr` reads it.
+fn setting(f: &mut impl Write, name: &str, value: &str) -> std::fmt::Result {
+    let value = value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n");
+    writeln!(f, "{name} = '{value}'")
+}

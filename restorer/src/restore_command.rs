@@ -1,0 +1,81 @@
+//! The `restore_command` that asks us: quoted for the shell that runs it.
+
+use std::path::{Path, PathBuf};
+
+use pgkeep_catalog::ClusterName;
+
+use crate::{Error, Result};
+
+/// A command line for `restore_command`.
+///
+/// All paths are absolute: Postgres runs it in its own directory, with its own environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RestoreCommand(String);
+
+impl RestoreCommand {
+    /// Asks `program`, configured by the file `config`, for the WAL of `cluster` that the pin of
+    /// the data directory allows.
+    pub fn new(program: &Path, config: &Path, cluster: &ClusterName) -> Result<Self> {
+        let (program, config) = (quoted(program)?, quoted(config)?);
+        // Postgres puts nothing but names of its own in place of %f and %p.
+        Ok(Self(format!(
+            "{program} --config {config} --cluster {cluster} archive-get --pin %f \"%p\""
+        )))
+    }
+
+    /// The command line.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An absolute path as one word of the shell, in which Postgres finds nothing to replace.
+fn quoted(path: &Path) -> Result<String> {
+    let unfit = || Error::PathNotText { path: PathBuf::from(path) };
+    let absolute = std::path::absolute(path).map_err(|e| Error::file("find", path, e))?;
+    let text = absolute.to_str().ok_or_else(unfit)?;
+    Ok(format!("'{}'", text.replace('\'', "'\\''").replace('%', "%%")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn command(program: &str, config: &str) -> String {
+        let cluster = "main".parse().unwrap();
+        RestoreCommand::new(Path::new(program), Path::new(config), &cluster).unwrap().0
+    }
+
+    #[test]
+    fn a_plain_command_is_readable() {
+        assert_eq!(
+            command("/usr/bin/pgkeep", "/etc/pgkeep.toml"),
+            "'/usr/bin/pgkeep' --config '/etc/pgkeep.toml' --cluster main archive-get --pin %f \"%p\""
+        );
+    }
+
+    #[test]
+    fn the_shell_gives_back_any_path() {
+        let path = "/a b/it's \"so\" $(touch x)`y`\\ 100%/conf";
+        let line = command("/bin/echo", path).replace("%%", "%");
+        let line = line.replace("'/bin/echo' ", "printf '%s\\n' ");
+        let output = Command::new("/bin/sh").args(["-c", &line]).output().unwrap();
+        let words = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(words.lines().nth(1), Some(path));
+    }
+
+    #[test]
+    fn a_relative_path_becomes_absolute() {
+        assert!(command("pgkeep", "pgkeep.toml").starts_with("'/"));
+    }
+
+    #[test]
+    fn what_is_not_text_is_refused() {
+        use std::os::unix::ffi::OsStrExt;
+        let path = Path::new(std::ffi::OsStr::from_bytes(b"/\xFF"));
+        let refused = RestoreCommand::new(path, path, &"main".parse().unwrap());
+        assert!(matches!(refused, Err(Error::PathNotText { .. })));
+    }
+}

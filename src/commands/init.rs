@@ -1,0 +1,48 @@
+//! `pgkeep init`: makes the repository, registers the cluster, makes the slot. May be run again.
+
+use std::sync::Arc;
+
+use pgkeep_catalog::{Repository, SystemClock};
+use serde_json::json;
+
+use super::Context;
+use crate::exit::Exit;
+use crate::output;
+
+pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
+    let name = context.cluster_name()?;
+    let settings = context.config.cluster(&name)?;
+    let conninfo = settings.cluster.conninfo(name.as_str())?;
+    let slot = &settings.cluster.slot;
+    let repository = Arc::new(Repository::open_or_create(&context.config.repository).await?);
+    let location = repository.store().location();
+    let done = pgkeep_archiver::init(repository, name, &conninfo, slot, &SystemClock).await?;
+    let cluster = &done.cluster;
+    let value = json!({
+        "ok": true,
+        "repository": location,
+        "cluster": cluster.name().to_string(),
+        "system_id": cluster.record().system_id,
+        "incarnation": cluster.incarnation(),
+        "segment_bytes": cluster.segment_size().bytes(),
+        "registered": done.is_new,
+        "slot": slot,
+        "slot_created": done.slot_is_new,
+        "slot_lsn": done.slot_keeps,
+    });
+    let registered = if done.is_new { "registered" } else { "known already" };
+    let made = if done.slot_is_new { "created" } else { "there already" };
+    let text = format!(
+        "repository  {location}\n\
+         cluster     {} (system identifier {}, {registered})\n\
+         slot        {slot} ({made}, keeps WAL from {})\n\n\
+         The slot keeps WAL on the server until it is archived. To bound what it may keep, set\n\
+         max_slot_wal_keep_size in postgresql.conf; WAL beyond it would be lost, and said to be.\n\
+         Next: `pgkeep run` streams, `pgkeep backup` takes the first base backup.",
+        cluster.name(),
+        cluster.record().system_id,
+        done.slot_keeps,
+    );
+    output::result(context.format, &value, &text);
+    Ok(Exit::Success)
+}

@@ -1,0 +1,105 @@
+//! One file per verb: each calls a crate and prints what came of it.
+
+mod archive_get;
+mod backup;
+mod demo;
+mod init;
+mod list;
+mod restore;
+mod run;
+mod status;
+mod version;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pgkeep_catalog::{Cluster, ClusterName, Repository};
+
+use crate::cli::{Cli, Verb};
+use crate::config::Config;
+use crate::exit::Exit;
+use crate::logging::{self, Verbosity};
+use crate::output::{self, Format};
+use crate::privilege;
+
+/// What every verb that works on a repository needs.
+#[derive(Debug)]
+struct Context {
+    config: Config,
+    format: Format,
+    cluster: Option<String>,
+}
+
+impl Context {
+    /// Loads the configuration, and becomes the user that runs Postgres.
+    fn load(cli: &Cli) -> anyhow::Result<Self> {
+        let config = Config::load(cli.config.as_deref())?;
+        privilege::leave_root(&config.user)?;
+        Ok(Self { config, format: cli.format(), cluster: cli.cluster.clone() })
+    }
+
+    /// The cluster that is meant.
+    fn cluster_name(&self) -> anyhow::Result<ClusterName> {
+        Ok(self.config.cluster_name(self.cluster.as_deref())?)
+    }
+
+    /// Opens the repository.
+    async fn repository(&self) -> anyhow::Result<Arc<Repository>> {
+        Ok(Arc::new(Repository::open(&self.config.repository).await?))
+    }
+
+    /// Opens the cluster that is meant.
+    async fn cluster(&self) -> anyhow::Result<Arc<Cluster>> {
+        let name = self.cluster_name()?;
+        Ok(Arc::new(Cluster::open(self.repository().await?, name).await?))
+    }
+}
+
+/// Runs a verb and says how it ended.
+pub(crate) fn run(cli: Cli) -> Exit {
+    let format = cli.format();
+    let verbosity = if matches!(cli.verb, Verb::Run) { Verbosity::Daemon } else { Verbosity::Quiet };
+    logging::start(verbosity);
+    match dispatch(cli) {
+        Ok(exit) => exit,
+        Err(error) => {
+            output::error(format, &error);
+            Exit::of(&error)
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    match &cli.verb {
+        Verb::Version => return Ok(version::run(cli.format())),
+        Verb::Demo(_) => {}
+        // One segment, one thread: starting more would take longer than the work.
+        Verb::ArchiveGet(arguments) => {
+            let context = Context::load(&cli)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            return runtime
+                .context("start the runtime")?
+                .block_on(archive_get::run(&context, arguments));
+        }
+        _ => {}
+    }
+    let runtime = || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+        runtime.context("start the runtime")
+    };
+    if let Verb::Demo(arguments) = &cli.verb {
+        return demo::run(arguments, cli.format(), &runtime);
+    }
+    let context = Context::load(&cli)?;
+    runtime()?.block_on(async {
+        match cli.verb {
+            Verb::Init => init::run(&context).await,
+            Verb::Run => run::run(context).await,
+            Verb::Backup(arguments) => backup::run(&context, &arguments).await,
+            Verb::List => list::run(&context).await,
+            Verb::Status => status::run(&context).await,
+            Verb::Restore(arguments) => Box::pin(restore::run(&context, arguments)).await,
+            Verb::Demo(_) | Verb::ArchiveGet(_) | Verb::Version => Ok(Exit::Usage),
+        }
+    })
+}

@@ -1,0 +1,94 @@
+//! `pgkeep run`: the daemon. The one place where the crates are joined.
+//!
+//! Any task that ends unexpectedly ends the process with its reason. The first signal stops receiving,
+//! ships what there is and leaves; the second aborts.
+
+use std::os::unix::fs::DirBuilderExt;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use pgkeep_archiver::Archiver;
+use pgkeep_archiver::control::{ControlServer, Daemon};
+use pgkeep_catalog::{Clock, Cluster, SystemClock};
+use pgkeep_proto::TimestampTz;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::Context;
+use crate::exit::Exit;
+
+pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let repository = context.repository().await?;
+    let mut archivers = Vec::new();
+    let names = match &context.cluster {
+        Some(_) => vec![context.cluster_name()?],
+        None => context.config.clusters.keys().cloned().collect(),
+    };
+    anyhow::ensure!(!names.is_empty(), "the configuration has no [cluster.NAME] to archive");
+    for name in names {
+        let settings = context.config.cluster(&name)?;
+        let conninfo = settings.cluster.conninfo(name.as_str())?;
+        let cluster = Arc::new(Cluster::open(Arc::clone(&repository), name).await?);
+        let (slot, ship) = (settings.cluster.slot.clone(), settings.ship.clone());
+        archivers.push(Archiver::new(cluster, conninfo, slot, ship, Arc::clone(&clock)));
+    }
+    let state = &context.config.state;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .with_context(|| format!("create the state directory {}", state.display()))?;
+    let daemon = Daemon {
+        archivers: archivers.iter().map(Archiver::handle).collect(),
+        since: TimestampTz::from_timestamp(clock.now()),
+        clock,
+    };
+    // Bound before a byte is written: two daemons with one state directory are one too many.
+    let control = ControlServer::bind(&context.config.control_socket(), daemon).await?;
+
+    let stop = CancellationToken::new();
+    let finished = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let mut beside = JoinSet::new();
+    beside.spawn(control.run(finished.clone()));
+    beside.spawn(stop_on_signal(stop.clone(), finished.clone()));
+    for archiver in archivers {
+        tasks.spawn(archiver.run(stop.clone()));
+    }
+    let mut result = Ok(());
+    while let Some(ended) = tasks.join_next().await {
+        let ended = ended.context("the archiver panicked").and_then(|ended| Ok(ended?));
+        if result.is_ok() {
+            result = ended;
+        }
+        stop.cancel();
+    }
+    finished.cancel();
+    while beside.join_next().await.is_some() {}
+    result.map(|()| Exit::Success)
+}
+
+async fn stop_on_signal(stop: CancellationToken, finished: CancellationToken) {
+    let signals = signal(SignalKind::terminate()).and_then(|terminate| {
+        signal(SignalKind::interrupt()).map(|interrupt| (terminate, interrupt))
+    });
+    let Ok((mut terminate, mut interrupt)) = signals else {
+        tracing::error!("signals cannot be caught; stopping will not be orderly");
+        return;
+    };
+    for round in 0.. {
+        tokio::select! {
+            () = finished.cancelled() => return,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        if round > 0 {
+            tracing::warn!("told to stop a second time; what is on its way is abandoned");
+            std::process::exit(i32::from(Exit::Failure as u8));
+        }
+        tracing::info!("stopping");
+        stop.cancel();
+    }
+}

@@ -1,0 +1,58 @@
+//! Commands that run to their end, within the deadline.
+
+use std::process::{Command, Stdio};
+
+use tokio::time::timeout;
+
+use super::wait::DEADLINE;
+
+/// What a command left when it had ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// How it was called.
+    pub(crate) call: String,
+    /// Its exit code; `None` when a signal killed it.
+    pub(crate) code: Option<i32>,
+    /// All of its standard output.
+    pub(crate) stdout: String,
+    /// All of its standard error.
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// The standard output of a command that must have succeeded.
+    pub(crate) fn expect_success(self) -> String {
+        self.expect_code(0).stdout
+    }
+
+    /// Fails the test, showing what the command said, unless it ended with this code.
+    pub(crate) fn expect_code(self, code: i32) -> Self {
+        assert!(
+            self.code == Some(code),
+            "{} ended with {:?} instead of {code}\n{}{}",
+            self.call,
+            self.code,
+            self.stdout,
+            self.stderr
+        );
+        self
+    }
+}
+
+/// Runs a command to its end; one that does not end in time is killed and fails the test.
+pub(crate) async fn run(mut command: Command) -> Finished {
+    let call = format!("{command:?}");
+    command.stdin(Stdio::null());
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true);
+    let output = timeout(DEADLINE, command.output())
+        .await
+        .unwrap_or_else(|_| panic!("{call} did not end within {DEADLINE:?}"))
+        .unwrap_or_else(|error| panic!("{call} did not start: {error}"));
+    Finished {
+        call,
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}

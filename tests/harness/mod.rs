@@ -1,0 +1,40 @@
+//! Real servers and a real pgkeep, for tests of the whole system.
+//!
+//! ```text
+//! Workdir     one directory for a test; gone when it passes, kept and named when it fails
+//! Postgres    a server in it, copied from a template cluster; starts, dies, recovers, promotes
+//! Control     pg_receivewal on a slot of its own: the bytes that must have been archived
+//! Pgkeep      the program under test with its pgkeep.toml
+//! Child       anything of these that runs beside the test
+//! ```
+//!
+//! Postgres refuses root, so everything here runs as `postgres` when the tests run as root.
+//! No test sleeps: it waits for a fact, until a deadline, and says what it waited for.
+//! Nothing outlives a test: the kernel kills each child when the thread that spawned it ends.
+//! That is why a child is never spawned from a blocking pool or a task of its own.
+
+mod account;
+mod child;
+mod command;
+mod control;
+mod installation;
+mod pgkeep;
+mod postgres;
+mod postgres_builder;
+mod shared;
+mod template;
+mod wait;
+mod workdir;
+
+#[expect(unused_imports, reason = "the tests that use the rest come with what they test")]
+pub(crate) use self::{
+    child::Child,
+    command::{Finished, run},
+    control::Control,
+    pgkeep::Pgkeep,
+    wait::{DEADLINE, wait_for},
+};
+pub(crate) use self::{
+    postgres::{Postgres, StopMode},
+    workdir::Workdir,
+};

@@ -1,0 +1,140 @@
+//! The program under test, with a configuration, a repository and perhaps a daemon.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use pgkeep_proto::Lsn;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::account;
+use super::child::Child;
+use super::command::{Finished, run};
+use super::postgres::Postgres;
+use super::shared;
+use super::workdir::Workdir;
+
+/// One `pgkeep.toml` with a repository beside it, and the daemon while it runs.
+#[derive(Debug)]
+pub(crate) struct Pgkeep {
+    program: PathBuf,
+    directory: PathBuf,
+    daemon: Option<Child>,
+}
+
+impl Pgkeep {
+    /// Keeps `server` in a repository of its own, with the settings most tests want.
+    pub(crate) fn new(workdir: &Workdir, name: &str, server: &Postgres) -> Self {
+        let keep = Self {
+            program: shared::runnable(Path::new(env!("CARGO_BIN_EXE_pgkeep"))),
+            directory: workdir.subdirectory(name),
+            daemon: None,
+        };
+        keep.configure(&server.conninfo());
+        keep
+    }
+
+    /// Writes a configuration whose cluster `main` is reached by `upstream`.
+    pub(crate) fn configure(&self, upstream: &str) {
+        self.write_config(&format!(
+            r#"[repository]
+url = "file://{repository}"
+encryption = "off"
+compression = "lz4"
+
+[cluster.main]
+upstream = "{upstream}"
+slot = "pgkeep"
+
+[ship]
+interval = "200ms"
+
+[daemon]
+state = "{state}"
+"#,
+            repository = self.repository().display(),
+            state = self.directory.join("state").display(),
+        ));
+    }
+
+    /// Replaces the configuration.
+    pub(crate) fn write_config(&self, text: &str) {
+        fs::write(self.config(), text).unwrap();
+    }
+
+    /// Runs a verb to its end.
+    pub(crate) async fn verb(&self, arguments: &[&str]) -> Finished {
+        run(self.command(arguments)).await
+    }
+
+    /// Runs a verb with `--json`, which must succeed, and parses what it printed.
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
+        let mut command = self.command(arguments);
+        command.arg("--json");
+        let output = run(command).await.expect_success();
+        serde_json::from_str(&output)
+            .unwrap_or_else(|error| panic!("{arguments:?} printed no JSON: {error}\n{output}"))
+    }
+
+    /// The command line of a verb, for what needs more than its output.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = account::command(&self.program, &self.directory);
+        command.arg("--config").arg(self.config()).args(arguments);
+        command
+    }
+
+    /// Starts the daemon beside the test.
+    pub(crate) fn start(&mut self) {
+        assert!(self.daemon.is_none(), "the daemon runs already");
+        let log = self.directory.join("daemon.log");
+        self.daemon = Some(Child::spawn("pgkeep run", self.command(&["run"]), &log));
+    }
+
+    /// Asks the daemon to stop; how it ended.
+    pub(crate) async fn terminate(&mut self) -> ExitStatus {
+        self.daemon().signal(Signal::TERM);
+        self.wait_exit().await
+    }
+
+    /// Waits for the end of a daemon that cannot go on; `log` tells why it could not.
+    pub(crate) async fn wait_exit(&mut self) -> ExitStatus {
+        let status = self.daemon().wait_exit().await;
+        self.daemon = None;
+        status
+    }
+
+    /// Kills the daemon.
+    pub(crate) async fn kill9(&mut self) {
+        self.daemon.take().expect("the daemon runs").kill9().await;
+    }
+
+    /// Waits until the daemon has archived everything before `end`.
+    pub(crate) async fn wait_archived(&mut self, end: Lsn) {
+        let mut daemon = self.daemon.take().expect("the daemon runs");
+        let has_archived = async || (self.archived_lsn().await? >= end).then_some(());
+        daemon.until(&format!("archiving everything before {end}"), has_archived).await;
+        self.daemon = Some(daemon);
+    }
+
+    /// How far the repository reaches, by `status`; `None` while nothing is known.
+    pub(crate) async fn archived_lsn(&self) -> Option<Lsn> {
+        let status = self.json(&["status"]).await;
+        Some(status["clusters"][0]["archived_lsn"].as_str()?.parse().unwrap())
+    }
+
+    /// The daemon.
+    pub(crate) fn daemon(&mut self) -> &mut Child {
+        self.daemon.as_mut().expect("the daemon runs")
+    }
+
+    /// The directory that is the repository.
+    pub(crate) fn repository(&self) -> PathBuf {
+        self.directory.join("repository")
+    }
+
+    /// Its configuration file.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.directory.join("pgkeep.toml")
+    }
+}
