@@ -145,9 +145,10 @@ pub(crate) struct ArchiveGetArgs {
     pub name: String,
     /// Where to put it: %p
     pub destination: PathBuf,
-    /// Answer only what the pin of the restored directory allows; fail without one
+    /// Answer only what the pin of the restored directory allows, which is the current directory;
+    /// fail without one
     #[arg(long)]
-    pub pinned: bool,
+    pub pin: bool,
 }
 
 impl Cli {

@@ -66,7 +66,9 @@ impl ConfigError {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Missing => Some("name one with --config FILE; docs/config.md has an example".to_owned()),
+            Self::Missing => {
+                Some("name one with --config FILE; docs/config.md has an example".to_owned())
+            }
             Self::Wrong { .. } => Some("docs/config.md describes every field".to_owned()),
             Self::WhichCluster { .. } => Some("name one with --cluster NAME".to_owned()),
             Self::Unreadable { .. } => None,
@@ -150,8 +152,9 @@ impl Config {
         let mut table: Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
         override_by_variables(&mut table, variable);
         let ships = take_ship_overrides(&mut table);
-        let raw: RawConfig =
-            Value::Table(table).try_into().map_err(|e: toml::de::Error| wrong(located(text, &e)))?;
+        let raw: RawConfig = Value::Table(table)
+            .try_into()
+            .map_err(|e: toml::de::Error| wrong(located(text, &e)))?;
         let mut problems = Vec::new();
         let mut clusters = BTreeMap::new();
         for (name, cluster) in raw.cluster {
@@ -167,7 +170,8 @@ impl Config {
                 }
                 (parsed, ship) => {
                     problems.extend(parsed.err().map(|error| error.to_string()));
-                    problems.extend(ship.err().map(|error| format!("cluster.{name}.ship: {error}")));
+                    problems
+                        .extend(ship.err().map(|error| format!("cluster.{name}.ship: {error}")));
                 }
             }
         }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use pgkeep_archiver::Error as ArchiverError;
 use pgkeep_catalog::Error as CatalogError;
-use pgkeep_restorer::Error as RestorerError;
+use pgkeep_restorer::{Error as RestorerError, PlanError, TargetError};
 
 use crate::config::ConfigError;
 use crate::privilege::PrivilegeError;
@@ -59,6 +59,15 @@ impl Exit {
         if let Some(error) = cause.downcast_ref::<RestorerError>() {
             return Some(Self::of_restorer(error));
         }
+        if let Some(error) = cause.downcast_ref::<PlanError>() {
+            return Some(match error {
+                PlanError::Catalog(error) => Self::of_catalog(error),
+                _ => Self::Refused,
+            });
+        }
+        if cause.is::<TargetError>() {
+            return Some(Self::Refused);
+        }
         let is_config = cause.is::<ConfigError>() || cause.is::<PrivilegeError>();
         is_config.then_some(Self::Config)
     }
@@ -93,9 +102,15 @@ impl Exit {
 
     fn of_restorer(error: &RestorerError) -> Self {
         match error {
-            RestorerError::Repository(error) => Self::of_catalog(error),
+            RestorerError::Catalog(error) | RestorerError::Plan(PlanError::Catalog(error)) => {
+                Self::of_catalog(error)
+            }
             RestorerError::Plan(_) => Self::Refused,
-            RestorerError::Short { .. } => Self::Short,
+            RestorerError::EndedElsewhere { .. } => Self::Short,
+            RestorerError::BackupDamaged { .. }
+            | RestorerError::BackupIncomplete { .. }
+            | RestorerError::WalMissing { .. }
+            | RestorerError::HistoryMissing { .. } => Self::Damaged,
             _ => Self::Failure,
         }
     }

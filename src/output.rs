@@ -51,13 +51,16 @@ pub(crate) fn error(format: Format, error: &anyhow::Error) {
 /// The first hint among an error's causes.
 fn hint(error: &anyhow::Error) -> Option<String> {
     error.chain().find_map(|cause| {
-        let archiver = cause.downcast_ref().and_then(pgkeep_archiver::Error::hint);
-        let catalog = || cause.downcast_ref().and_then(pgkeep_catalog::Error::hint);
-        let restorer = || cause.downcast_ref().and_then(pgkeep_restorer::Error::hint);
+        let own = |hint: Option<&str>| hint.map(str::to_owned);
+        let archiver = own(cause.downcast_ref().and_then(pgkeep_archiver::Error::hint));
+        let catalog = || own(cause.downcast_ref().and_then(pgkeep_catalog::Error::hint));
+        let plan = || own(cause.downcast_ref().and_then(pgkeep_restorer::PlanError::hint));
+        let target = || own(cause.downcast_ref().and_then(pgkeep_restorer::TargetError::hint));
+        let restorer = || own(cause.downcast_ref().and_then(pgkeep_restorer::Error::hint));
         let config = || cause.downcast_ref().and_then(crate::config::ConfigError::hint);
         let privilege = || cause.downcast_ref().and_then(crate::privilege::PrivilegeError::hint);
-        let hint = archiver.map(str::to_owned).or_else(|| catalog().map(str::to_owned));
-        hint.or_else(restorer).or_else(config).or_else(privilege)
+        let first = archiver.or_else(catalog).or_else(plan).or_else(target);
+        first.or_else(restorer).or_else(config).or_else(privilege)
     })
 }
 
@@ -113,7 +116,11 @@ pub(crate) fn bytes(count: u64) -> String {
     let mut rest = 0;
     for unit in ["B", "kB", "MB", "GB", "TB"] {
         if value < 1000 {
-            return if unit == "B" { format!("{value} B") } else { format!("{value}.{rest} {unit}") };
+            return if unit == "B" {
+                format!("{value} B")
+            } else {
+                format!("{value}.{rest} {unit}")
+            };
         }
         rest = value % 1000 / 100;
         value /= 1000;

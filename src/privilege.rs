@@ -2,6 +2,7 @@
 //!
 //! Becoming is one `exec` with another user id, before anything is opened; no privilege is kept.
 
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -39,7 +40,9 @@ impl PrivilegeError {
     /// What to do about it.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::UnknownUser(_) => Some("install Postgres, or name its user in daemon.user".to_owned()),
+            Self::UnknownUser(_) => {
+                Some("install Postgres, or name its user in daemon.user".to_owned())
+            }
             Self::OutOfReach { .. } => {
                 Some("install pgkeep where that user reaches it, such as /usr/local/bin".to_owned())
             }
@@ -98,14 +101,23 @@ impl User {
         std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
     }
 
-    /// Goes on as this user, in `directory`, as `program` with our own arguments. Returns only if that
-    /// fails.
-    pub(crate) fn exec(&self, program: &Path, directory: &Path) -> PrivilegeError {
+    /// Goes on as this user, in `directory`, as `program` with our own arguments and `extra` ones.
+    /// Returns only if that fails.
+    pub(crate) fn exec(
+        &self,
+        program: &Path,
+        directory: &Path,
+        extra: &[&OsStr],
+    ) -> PrivilegeError {
         if !self.may_run(program) {
-            return PrivilegeError::OutOfReach { user: self.name.clone(), program: program.to_owned() };
+            return PrivilegeError::OutOfReach {
+                user: self.name.clone(),
+                program: program.to_owned(),
+            };
         }
         let source = Command::new(program)
             .args(std::env::args_os().skip(1))
+            .args(extra)
             .uid(self.uid)
             .gid(self.gid)
             .env("HOME", &self.home)
@@ -130,7 +142,7 @@ pub(crate) fn leave_root(user: &str) -> Result<(), PrivilegeError> {
     let refused = |source| PrivilegeError::Refused { user: user.to_owned(), source };
     let program = std::env::current_exe().map_err(refused)?;
     let directory = std::env::current_dir().map_err(refused)?;
-    Err(User::find(user)?.exec(&program, &directory))
+    Err(User::find(user)?.exec(&program, &directory, &[]))
 }
 
 /// The path of our executable, if its bytes make a path that can be quoted for a shell.

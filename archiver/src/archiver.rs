@@ -235,6 +235,7 @@ impl Archiver {
             receiver,
             shipper,
             live: self.live.clone(),
+            alerts: Arc::clone(&self.alerts),
             clock: Arc::clone(&self.clock),
         }))
     }

@@ -13,8 +13,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use pgkeep_catalog::{Clock, Cluster, WriterEpoch, segment};
+use pgkeep_catalog::{Clock, Cluster, WriterEpoch, failpoint, segment};
 use pgkeep_proto::replication::{BackendMessage, ReplicationMessage, StatusUpdate};
+use pgkeep_proto::wal::ScanSummary;
 use pgkeep_proto::{Lsn, SegmentName, TimestampTz};
 use postgres_protocol::message::frontend;
 use tokio::sync::watch;
@@ -25,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::receive::{self, Receiver};
 use crate::ship::{self, Shipper};
 use crate::upstream::Connection;
-use crate::watch::Live;
+use crate::watch::{Alerts, Live};
 use crate::{Error, Result};
 
 /// How long a stream that was told to stop may take to ship what it has.
@@ -55,7 +56,9 @@ pub(crate) struct Stream {
     pub(crate) shipper: Shipper,
     /// What we tell others.
     pub(crate) live: watch::Sender<Live>,
-    /// Wall time, for the server's eyes only.
+    /// What needs a human.
+    pub(crate) alerts: Arc<Alerts>,
+    /// Wall time, for the server's eyes and for alerts.
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -186,12 +189,16 @@ impl Stream {
     fn ship(&mut self, event: ship::Event, tasks: &mut JoinSet<Result<Done>>) {
         for effect in self.shipper.step(Instant::now(), event) {
             let (cluster, epoch) = (Arc::clone(&self.cluster), self.epoch);
+            if let ship::Effect::Put(shipment) = &effect {
+                self.flag_damage(&shipment.run().summary);
+            }
             match effect {
                 ship::Effect::Put(shipment) => tasks.spawn(async move {
                     ship::put(&cluster, epoch, &shipment).await?;
                     Ok(Done::Shipment(shipment.run().from))
                 }),
                 ship::Effect::MakeWhole(name) => tasks.spawn(async move {
+                    failpoint::hit(failpoint::BEFORE_WHOLE);
                     segment::make_whole(&cluster, epoch, name).await?;
                     Ok(Done::Whole(name))
                 }),
@@ -199,7 +206,23 @@ impl Stream {
         }
     }
 
+    /// WAL that cannot be understood is archived as it is, and told.
+    fn flag_damage(&self, summary: &ScanSummary) {
+        for fault in &summary.faults {
+            tracing::error!(lsn = %fault.lsn, fault = %fault.text, "WAL is damaged; it is archived as it is");
+        }
+        if let Some(fault) = summary.faults.first() {
+            let now = TimestampTz::from_timestamp(self.clock.now());
+            let message = format!(
+                "WAL at {} is damaged on the server ({}); take a new full backup",
+                fault.lsn, fault.text
+            );
+            self.alerts.raise("wal_damage", now, message);
+        }
+    }
+
     async fn send(&mut self, update: StatusUpdate) -> Result<()> {
+        failpoint::hit(failpoint::BEFORE_STATUS);
         let clock = TimestampTz::from_timestamp(self.clock.now());
         self.connection.send_copy_data(|payload| update.encode(clock, payload)).await
     }

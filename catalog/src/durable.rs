@@ -23,6 +23,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use uuid::Uuid;
 
+use crate::failpoint;
+
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
@@ -57,6 +59,7 @@ impl NewFile {
     pub fn commit(&mut self, path: &Path, existing: Existing) -> io::Result<()> {
         if !self.is_published {
             self.file.sync_all()?;
+            failpoint::hit(failpoint::BEFORE_RENAME);
             self.rename(path, existing)?;
         }
         sync_directory_of(path)

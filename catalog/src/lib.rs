@@ -20,6 +20,7 @@ pub mod cluster;
 pub mod coverage;
 pub mod dial;
 pub mod durable;
+pub mod failpoint;
 pub mod gap;
 pub mod heartbeat;
 pub mod history;

@@ -71,7 +71,8 @@ async fn segment(cluster: &Cluster, name: SegmentName, until: Lsn) -> Result<Vec
     // Read as a whole, objects are checked as a whole.
     let mut content =
         if until == to { segment.read_all().await? } else { segment.read(start..until).await? };
-    let length = usize::try_from(cluster.segment_size().bytes()).expect("a segment is at most 1 GiB");
+    let length =
+        usize::try_from(cluster.segment_size().bytes()).expect("a segment is at most 1 GiB");
     content.resize(length, 0);
     Ok(content)
 }
@@ -122,9 +123,8 @@ async fn known_end(cluster: &Cluster, timeline: TimelineId) -> Result<Lsn> {
     let histories = Histories::read(cluster).await?;
     let gaps = Gap::read_all(cluster).await?;
     let archived = coverage.last_of(timeline).map(|stretch| stretch.to);
-    let left = histories
-        .timelines()
-        .filter_map(|later| histories.of(later)?.switch_out_of(timeline));
+    let left =
+        histories.timelines().filter_map(|later| histories.of(later)?.switch_out_of(timeline));
     let lost = gaps.iter().filter(|gap| gap.timeline == timeline).map(|gap| gap.to);
     Ok(archived.into_iter().chain(left).chain(lost).max().unwrap_or(Lsn::ZERO))
 }
@@ -138,4 +138,156 @@ async fn publish(content: Vec<u8>, destination: &Path) -> Result<()> {
         file.publish_unsynced(&path)
     });
     written.await.map_err(|e| Error::file("write", destination, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use pgkeep_catalog::store::Store;
+    use pgkeep_proto::TimelineHistory;
+
+    use super::*;
+    use crate::fixture::{Fixture, tli, wal_byte};
+    use crate::timeline_path::TimelinePath;
+
+    const MIB: u64 = 1 << 20;
+
+    struct Asked {
+        result: Result<Fetched>,
+        content: Option<Vec<u8>>,
+    }
+
+    async fn ask(fixture: &Fixture, pin: Option<&Pin>, name: &str) -> Asked {
+        let directory = tempfile::tempdir().unwrap();
+        let destination = directory.path().join("RECOVERYXLOG");
+        let name = name.parse().unwrap();
+        let result = archive_get(&fixture.cluster, pin, name, &destination).await;
+        let content = fs::read(&destination).ok();
+        let is_done = matches!(result, Ok(Fetched::Done));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), usize::from(is_done));
+        Asked { result, content }
+    }
+
+    /// The segment at `start` of `timeline` must be full up to `until` and zero from there.
+    fn assert_segment(asked: &Asked, timeline: u32, start: u64, until: u64) {
+        assert!(matches!(asked.result, Ok(Fetched::Done)), "{:?}", asked.result);
+        let content = asked.content.as_ref().unwrap();
+        assert_eq!(content.len() as u64, MIB);
+        let expected = (start..start + MIB).map(|at| match at < until {
+            true => wal_byte(tli(timeline), Lsn::new(at)),
+            false => 0,
+        });
+        assert!(content.iter().copied().eq(expected));
+    }
+
+    fn assert_missing(asked: &Asked, from: u64, to: u64) {
+        let (from, to) = (Lsn::new(from), Lsn::new(to));
+        assert!(
+            matches!(&asked.result, Err(Error::WalMissing { from: f, to: t, .. }) if (*f, *t) == (from, to)),
+            "{:?}",
+            asked.result
+        );
+    }
+
+    fn assert_absent(asked: &Asked) {
+        assert!(matches!(asked.result, Ok(Fetched::Absent)), "{:?}", asked.result);
+    }
+
+    fn pin(fixture: &Fixture, end: u64) -> Pin {
+        let path = TimelinePath::new(&TimelineHistory::first());
+        Pin::new(&fixture.cluster, path, Lsn::new(end))
+    }
+
+    #[tokio::test]
+    async fn whole_segments_and_pieces_are_served_alike() {
+        let fixture = Fixture::new().await;
+        fixture.put_wal(1, 2 * MIB, 3 * MIB).await;
+        fixture.put_wal(1, 3 * MIB, 3 * MIB + 0x2000).await;
+        fixture.put_wal(1, 3 * MIB + 0x2000, 3 * MIB + 0x5000).await;
+        for pin in [None, Some(pin(&fixture, 3 * MIB + 0x5000))] {
+            let asked = ask(&fixture, pin.as_ref(), "000000010000000000000002").await;
+            assert_segment(&asked, 1, 2 * MIB, 3 * MIB);
+            let asked = ask(&fixture, pin.as_ref(), "000000010000000000000003").await;
+            assert_segment(&asked, 1, 3 * MIB, 3 * MIB + 0x5000);
+            assert_absent(&ask(&fixture, pin.as_ref(), "000000010000000000000004").await);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pin_cuts_what_has_been_archived_since() {
+        let fixture = Fixture::new().await;
+        for segment in 2..5 {
+            fixture.put_wal(1, segment * MIB, (segment + 1) * MIB).await;
+        }
+        let pin = pin(&fixture, 3 * MIB + 0x2100);
+        let asked = ask(&fixture, Some(&pin), "000000010000000000000003").await;
+        assert_segment(&asked, 1, 3 * MIB, 3 * MIB + 0x2100);
+        assert_absent(&ask(&fixture, Some(&pin), "000000010000000000000004").await);
+    }
+
+    #[tokio::test]
+    async fn what_is_missing_before_the_end_of_a_pin_is_a_fault() {
+        let fixture = Fixture::new().await;
+        fixture.put_wal(1, 3 * MIB, 3 * MIB + 0x2000).await;
+        let pin = pin(&fixture, 3 * MIB + 0x2008);
+        let asked = ask(&fixture, Some(&pin), "000000010000000000000002").await;
+        assert_missing(&asked, 2 * MIB, 3 * MIB);
+        let asked = ask(&fixture, Some(&pin), "000000010000000000000003").await;
+        assert_missing(&asked, 3 * MIB + 0x2000, 3 * MIB + 0x2008);
+    }
+
+    #[tokio::test]
+    async fn without_a_pin_a_hole_is_a_fault_and_only_the_end_is_an_absence() {
+        let fixture = Fixture::new().await;
+        fixture.put_wal(1, 2 * MIB, 2 * MIB + 0x2000).await;
+        fixture.put_wal(1, 4 * MIB, 4 * MIB + 0x2000).await;
+        let asked = ask(&fixture, None, "000000010000000000000002").await;
+        assert_missing(&asked, 2 * MIB + 0x2000, 3 * MIB);
+        let asked = ask(&fixture, None, "000000010000000000000003").await;
+        assert_missing(&asked, 3 * MIB, 4 * MIB);
+        assert_absent(&ask(&fixture, None, "000000010000000000000005").await);
+    }
+
+    #[tokio::test]
+    async fn a_later_timeline_tells_how_far_an_earlier_one_came() {
+        let fixture = Fixture::new().await;
+        fixture.put_wal(1, 2 * MIB, 2 * MIB + 0x2000).await;
+        fixture.put_history(2, "1\t0/304000\tno recovery target specified\n").await;
+        let asked = ask(&fixture, None, "000000010000000000000003").await;
+        assert_missing(&asked, 3 * MIB, 3 * MIB + 0x4000);
+        assert_absent(&ask(&fixture, None, "000000010000000000000004").await);
+    }
+
+    #[tokio::test]
+    async fn a_history_is_absent_only_if_nothing_of_its_timeline_is_there() {
+        let fixture = Fixture::new().await;
+        let file = "1\t0/200158\tno recovery target specified\n";
+        fixture.put_history(2, file).await;
+        fixture.put_wal(3, 3 * MIB, 4 * MIB).await;
+        for pin in [None, Some(pin(&fixture, 3 * MIB))] {
+            let asked = ask(&fixture, pin.as_ref(), "00000002.history").await;
+            assert_eq!(asked.content.as_deref(), Some(file.as_bytes()));
+            let asked = ask(&fixture, pin.as_ref(), "00000003.history").await;
+            assert!(matches!(asked.result, Err(Error::HistoryMissing { .. })));
+            assert_absent(&ask(&fixture, pin.as_ref(), "00000001.history").await);
+            assert_absent(&ask(&fixture, pin.as_ref(), "00000004.history").await);
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_is_an_error_and_leaves_no_file() {
+        use pgkeep_catalog::store::{GetRange, PutMode};
+        let fixture = Fixture::new().await;
+        fixture.put_wal(1, 2 * MIB, 3 * MIB).await;
+        let name = "000000010000000000000002";
+        let key = fixture.cluster.layout().segment(name.parse().unwrap());
+        let mut bytes = fixture.store.get(&key, GetRange::All).await.unwrap().bytes.to_vec();
+        bytes[600] ^= 1;
+        fixture.store.put(&key, bytes.into(), PutMode::Overwrite).await.unwrap();
+        for pin in [None, Some(pin(&fixture, 3 * MIB)), Some(pin(&fixture, 2 * MIB + 1))] {
+            let asked = ask(&fixture, pin.as_ref(), name).await;
+            assert!(matches!(asked.result, Err(Error::Catalog(_))), "{:?}", asked.result);
+        }
+    }
 }

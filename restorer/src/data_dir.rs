@@ -37,7 +37,8 @@ impl DataDir {
         mappings: &[TablespaceMapping],
     ) -> Result<Self> {
         for mapping in mappings {
-            if !tablespaces.iter().any(|tablespace| Path::new(&tablespace.location) == mapping.old) {
+            if !tablespaces.iter().any(|tablespace| Path::new(&tablespace.location) == mapping.old)
+            {
                 return Err(Error::NoTablespace { location: mapping.old.clone() });
             }
         }
@@ -197,7 +198,8 @@ mod tests {
     #[test]
     fn a_mapping_must_name_a_tablespace_of_the_backup() {
         let mapping = "/other=/new".parse().unwrap();
-        let refused = DataDir::check(Path::new("/absent"), &tablespaces(Path::new("/old")), &[mapping]);
+        let refused =
+            DataDir::check(Path::new("/absent"), &tablespaces(Path::new("/old")), &[mapping]);
         assert!(matches!(refused, Err(Error::NoTablespace { .. })));
     }
 

@@ -7,8 +7,9 @@ use pgkeep_catalog::backup::BackupId;
 use pgkeep_proto::base_backup::BackupPath;
 use pgkeep_proto::{Lsn, SegmentName, TimelineId};
 
-use crate::plan::PlanError;
+use crate::refusal::PlanError;
 use crate::server::ServerError;
+use crate::target::TargetError;
 
 /// Result of restoring.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -20,6 +21,9 @@ pub enum Error {
     /// The repository did not give what it was asked for.
     #[error(transparent)]
     Catalog(#[from] pgkeep_catalog::Error),
+    /// The text of a target is none.
+    #[error(transparent)]
+    Target(#[from] TargetError),
     /// There is no plan that leads to the target.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -168,10 +172,11 @@ impl Error {
     }
 
     /// What an operator may do about it.
-    pub fn hint(&self) -> Option<String> {
-        let hint = match self {
+    pub fn hint(&self) -> Option<&'static str> {
+        Some(match self {
             Self::Catalog(error) => error.hint()?,
-            Self::Plan(error) => return error.hint(),
+            Self::Target(error) => error.hint()?,
+            Self::Plan(error) => error.hint()?,
             Self::Server(error) => error.hint()?,
             Self::NotEmpty { .. } | Self::NotOwned { .. } => {
                 "name a directory that does not exist, or an empty one of your own"
@@ -189,7 +194,6 @@ impl Error {
                 "check --config and --cluster in restore_command of postgresql.auto.conf"
             }
             _ => return None,
-        };
-        Some(hint.to_owned())
+        })
     }
 }

@@ -97,7 +97,9 @@ pub(crate) fn parse(
     let local = DateTime::from_parts(pieces.date(), time);
     let zone = pieces.to_time_zone().map_err(|error| not_a_time(text, &error))?;
     match (pieces.to_numeric_offset(), zone) {
-        (Some(offset), None) => offset.to_timestamp(local).map_err(|error| not_a_time(text, &error)),
+        (Some(offset), None) => {
+            offset.to_timestamp(local).map_err(|error| not_a_time(text, &error))
+        }
         (Some(_), Some(_)) => {
             let zoned = ZONED.parse_zoned(written).map_err(|error| not_a_time(text, &error))?;
             Ok(zoned.timestamp())

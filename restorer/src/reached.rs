@@ -27,20 +27,27 @@ pub struct Reached {
 impl Reached {
     /// Reads the `log` of a recovery that ended without an error, and compares it with `plan`.
     pub(crate) fn judge(log: &str, plan: &RestorePlan) -> Result<Self> {
-        let lsn: Lsn = last_value(log, "redo done at ").ok_or(unclear("where redo was done"))?;
-        let planned = match plan.stop {
-            StopPoint::Record { start, .. } if start != lsn => Some(start),
-            // The record after which the data is consistent begins before the end of the backup.
-            StopPoint::Immediate if plan.end <= lsn => Some(plan.end),
-            _ => None,
-        };
-        if let Some(planned) = planned {
-            return Err(Error::EndedElsewhere { reached: lsn, planned });
-        }
-        let selected = last_value::<u32>(log, "selected new timeline ID: ");
-        let timeline = selected.and_then(TimelineId::new).unwrap_or(plan.timeline);
-        Ok(Self { lsn, last_commit: plan.last_in.clone(), timeline })
+        let (lsn, selected) = judge(log, plan.stop, plan.end)?;
+        let timeline = selected.unwrap_or(plan.timeline);
+        Ok(Self { lsn, last_commit: plan.last_in, timeline })
     }
+}
+
+/// Start of the last record replayed, and the new timeline if one was selected.
+fn judge(log: &str, stop: StopPoint, end: Lsn) -> Result<(Lsn, Option<TimelineId>)> {
+    let output = ServerError::Output { program: "postgres", what: "where redo was done" };
+    let reached: Lsn = last_value(log, "redo done at ").ok_or(output)?;
+    let planned = match stop {
+        StopPoint::Record { start, .. } if start != reached => Some(start),
+        // The record after which the data is consistent begins before the end of the backup.
+        StopPoint::Immediate if end <= reached => Some(end),
+        _ => None,
+    };
+    if let Some(planned) = planned {
+        return Err(Error::EndedElsewhere { reached, planned });
+    }
+    let selected = last_value(log, "selected new timeline ID: ").and_then(TimelineId::new);
+    Ok((reached, selected))
 }
 
 /// The word after the last `label` in the log.
@@ -49,6 +56,44 @@ fn last_value<T: std::str::FromStr>(log: &str, label: &str) -> Option<T> {
     rest.split_whitespace().next()?.parse().ok()
 }
 
-fn unclear(what: &'static str) -> ServerError {
-    ServerError::Output { program: "postgres", what }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = "\
+LOG:  starting point-in-time recovery to WAL location (LSN) \"0/30000D8\"
+LOG:  redo starts at 0/2000028
+LOG:  consistent recovery state reached at 0/2000100
+LOG:  recovery stopping after WAL location (LSN) \"0/30000D8\"
+LOG:  redo done at 0/30000D8 system usage: CPU: user: 0.00 s, system: 0.00 s, elapsed: 0.03 s
+LOG:  last completed transaction was at log time 2026-11-22 13:36:02.12+00
+LOG:  selected new timeline ID: 12
+";
+
+    #[test]
+    fn the_last_record_is_the_planned_one_or_it_is_an_error() {
+        let reached = |planned: u64| {
+            let stop = StopPoint::Record { start: Lsn::new(planned), end: Lsn::new(planned + 32) };
+            judge(LOG, stop, Lsn::new(planned + 32))
+        };
+        let lsn = Lsn::new(0x300_00D8);
+        assert_eq!(reached(0x300_00D8).unwrap(), (lsn, TimelineId::new(12)));
+        for planned in [0x300_00A0, 0x300_0100] {
+            let error = reached(planned).unwrap_err();
+            assert!(matches!(error, Error::EndedElsewhere { reached, .. } if reached == lsn));
+        }
+    }
+
+    #[test]
+    fn an_immediate_stop_is_before_the_end_of_the_backup() {
+        let reached = |end: u64| judge(LOG, StopPoint::Immediate, Lsn::new(end));
+        assert!(reached(0x300_0100).is_ok());
+        assert!(matches!(reached(0x300_00D8), Err(Error::EndedElsewhere { .. })));
+    }
+
+    #[test]
+    fn a_log_that_does_not_tell_is_an_error() {
+        let error = judge("LOG:  starting\n", StopPoint::Immediate, Lsn::ZERO).unwrap_err();
+        assert!(matches!(error, Error::Server(ServerError::Output { .. })));
+    }
 }

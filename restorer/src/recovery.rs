@@ -149,3 +149,67 @@ fn setting(f: &mut impl Write, name: &str, value: &str) -> std::fmt::Result {
     let value = value.replace('\\', "\\\\").replace('\'', "''").replace('\n', "\\n");
     writeln!(f, "{name} = '{value}'")
 }
+
+#[cfg(test)]
+mod tests {
+    use pgkeep_proto::Lsn;
+
+    use super::*;
+
+    fn settings(stop: StopPoint) -> RecoverySettings {
+        let path = Path::new("/opt/it's here\\pgkeep");
+        RecoverySettings {
+            asked: "name:a\nb".to_owned(),
+            restore_command: RestoreCommand::new(path, path, &"main".parse().unwrap()).unwrap(),
+            stop,
+            timeline: TimelineId::FIRST,
+            action: TargetAction::Promote,
+        }
+    }
+
+    fn record() -> StopPoint {
+        StopPoint::Record { start: Lsn::new(0x16B_3740), end: Lsn::new(0x16B_3770) }
+    }
+
+    #[test]
+    fn the_one_target_comes_last_and_all_others_are_empty() {
+        for (stop, last) in [
+            (record(), "recovery_target_lsn = '0/16B3740'"),
+            (StopPoint::Immediate, "recovery_target = 'immediate'"),
+        ] {
+            let text = settings(stop).to_string();
+            assert_eq!(text.lines().last(), Some(last));
+            let empty = |name: &str| text.contains(&format!("\n{name} = ''\n"));
+            assert_eq!(TARGETS.into_iter().filter(|name| empty(name)).count(), TARGETS.len() - 1);
+        }
+    }
+
+    #[test]
+    fn what_was_asked_stays_in_its_comment() {
+        let text = settings(record()).to_string();
+        assert!(text.starts_with("\n# Written by pgkeep, asked for name:a\\nb\narchive_mode"));
+    }
+
+    #[test]
+    fn quotes_and_backslashes_are_doubled() {
+        let text = settings(record()).to_string();
+        let line = text.lines().find(|line| line.starts_with("restore_command")).unwrap();
+        let path = "''/opt/it''\\\\''''s here\\\\pgkeep''";
+        assert!(line.starts_with(&format!("restore_command = '{path} --config {path} ")), "{line}");
+    }
+
+    #[test]
+    fn what_came_with_the_backup_is_kept_but_for_the_signal_of_a_standby() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("postgresql.auto.conf"), "archive_mode = 'on'\n").unwrap();
+        fs::write(path("postgresql.conf"), "port = 5433\n").unwrap();
+        fs::write(path("standby.signal"), "").unwrap();
+        let written = settings(record()).write(directory.path()).unwrap();
+        assert_eq!(written, ["pg_hba.conf", "pg_ident.conf"]);
+        let auto = fs::read_to_string(path("postgresql.auto.conf")).unwrap();
+        assert!(auto.starts_with("archive_mode = 'on'\n") && auto.contains("archive_mode = 'off'"));
+        assert_eq!(fs::read(path("postgresql.conf")).unwrap(), b"port = 5433\n");
+        assert!(path("recovery.signal").exists() && !path("standby.signal").exists());
+    }
+}

@@ -97,7 +97,7 @@ impl Restorer {
         .await?;
         let control =
             Box::pin(Unpacker::new(&self.cluster, &plan.backup, &data, bytes_done).run()).await?;
-        let pin = Pin::new(&self.cluster, plan.path.clone(), plan.wal_from, plan.end);
+        let pin = Pin::new(&self.cluster, plan.path.clone(), plan.end);
         let restored = blocking(move || {
             pin.write(data.root())?;
             let configuration_written = settings.write(data.root())?;

@@ -126,11 +126,7 @@ impl RecoveryTarget {
         Self::name(text)
     }
 
-    fn time(
-        text: &str,
-        time_zone: Option<&TimeZone>,
-        now: Timestamp,
-    ) -> Result<Self, TargetError> {
+    fn time(text: &str, time_zone: Option<&TimeZone>, now: Timestamp) -> Result<Self, TargetError> {
         let at = TimestampTz::from_timestamp(moment::parse(text, time_zone, now)?);
         Ok(Self::Time { at, asked: text.to_owned() })
     }

@@ -50,11 +50,6 @@ impl TimelinePath {
         Some(Self { legs: self.legs.get(first..)?.to_vec() })
     }
 
-    /// The timeline to which it leads.
-    pub fn target(&self) -> Option<TimelineId> {
-        self.legs.last().map(|leg| leg.timeline)
-    }
-
     /// Its part on `timeline`.
     pub fn leg(&self, timeline: TimelineId) -> Option<&Leg> {
         self.legs.iter().find(|leg| leg.timeline == timeline)
@@ -97,7 +92,6 @@ mod tests {
         for (lsn, timeline) in [(0, 1), (0x300_0157, 1), (0x300_0158, 2), (0x500_00A0, 3)] {
             assert_eq!(path.timeline_at(Lsn::new(lsn)), Some(tli(timeline)));
         }
-        assert_eq!(path.target(), Some(tli(3)));
     }
 
     #[test]

@@ -80,7 +80,9 @@ async fn show(context: &Context, mut watched: watch::Receiver<BackupProgress>) {
             let is_alive =
                 matches!(control::ask(&socket, &control::Request::Status).await, Ok(Some(_)));
             if !is_alive && context.format == Format::Text {
-                eprintln!("the backup waits for its WAL to be archived, and `pgkeep run` does not answer");
+                eprintln!(
+                    "the backup waits for its WAL to be archived, and `pgkeep run` does not answer"
+                );
             }
         }
     }

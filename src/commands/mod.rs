@@ -58,7 +58,8 @@ impl Context {
 /// Runs a verb and says how it ended.
 pub(crate) fn run(cli: Cli) -> Exit {
     let format = cli.format();
-    let verbosity = if matches!(cli.verb, Verb::Run) { Verbosity::Daemon } else { Verbosity::Quiet };
+    let verbosity =
+        if matches!(cli.verb, Verb::Run) { Verbosity::Daemon } else { Verbosity::Quiet };
     logging::start(verbosity);
     match dispatch(cli) {
         Ok(exit) => exit,

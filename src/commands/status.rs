@@ -91,7 +91,13 @@ fn write_cluster(text: &mut String, cluster: &Value) -> std::fmt::Result {
     }
     for alert in cluster.get("alerts").and_then(Value::as_array).into_iter().flatten() {
         let part = |name: &str| self::show(alert.get(name));
-        writeln!(text, "ALERT      {}: {} (since {})", part("name"), part("message"), part("since"))?;
+        writeln!(
+            text,
+            "ALERT      {}: {} (since {})",
+            part("name"),
+            part("message"),
+            part("since")
+        )?;
     }
     Ok(())
 }
@@ -99,7 +105,13 @@ fn write_cluster(text: &mut String, cluster: &Value) -> std::fmt::Result {
 fn write_list(text: &mut String, name: &str, list: Option<&Value>, to: &str) -> std::fmt::Result {
     for item in list.and_then(Value::as_array).into_iter().flatten() {
         let part = |name: &str| show(item.get(name));
-        writeln!(text, "{name:<10} timeline {}: {}..{}", part("timeline"), part("from_lsn"), part(to))?;
+        writeln!(
+            text,
+            "{name:<10} timeline {}: {}..{}",
+            part("timeline"),
+            part("from_lsn"),
+            part(to)
+        )?;
     }
     Ok(())
 }

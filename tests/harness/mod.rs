@@ -5,6 +5,8 @@
 //! Postgres    a server in it, copied from a template cluster; starts, dies, recovers, promotes
 //! Control     pg_receivewal on a slot of its own: the bytes that must have been archived
 //! Pgkeep      the program under test with its pgkeep.toml
+//! Archive     its repository, read by a stranger who has nothing else
+//! SmallDisk   a disk that gets full
 //! Child       anything of these that runs beside the test
 //! ```
 //!
@@ -14,6 +16,7 @@
 //! That is why a child is never spawned from a blocking pool or a task of its own.
 
 mod account;
+mod archive;
 mod child;
 mod command;
 mod control;
@@ -22,19 +25,18 @@ mod pgkeep;
 mod postgres;
 mod postgres_builder;
 mod shared;
+mod small_disk;
 mod template;
 mod wait;
 mod workdir;
 
-#[expect(unused_imports, reason = "the tests that use the rest come with what they test")]
 pub(crate) use self::{
+    archive::Archive,
     child::Child,
     command::{Finished, run},
-    control::Control,
     pgkeep::Pgkeep,
-    wait::{DEADLINE, wait_for},
-};
-pub(crate) use self::{
     postgres::{Postgres, StopMode},
+    small_disk::SmallDisk,
+    wait::wait_for,
     workdir::Workdir,
 };

@@ -9,6 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::account;
+use super::archive::Archive;
 use super::child::Child;
 use super::command::{Finished, run};
 use super::postgres::Postgres;
@@ -32,6 +33,14 @@ impl Pgkeep {
             daemon: None,
         };
         keep.configure(&server.conninfo());
+        keep
+    }
+
+    /// Registers `server`, and archives it from now on.
+    pub(crate) async fn archiving(workdir: &Workdir, name: &str, server: &Postgres) -> Self {
+        let mut keep = Self::new(workdir, name, server);
+        keep.verb(&["init"]).await.expect_success();
+        keep.start();
         keep
     }
 
@@ -126,6 +135,11 @@ state = "{state}"
     /// The daemon.
     pub(crate) fn daemon(&mut self) -> &mut Child {
         self.daemon.as_mut().expect("the daemon runs")
+    }
+
+    /// The repository, without anything of ours between it and the test.
+    pub(crate) async fn archive(&self) -> Archive {
+        Archive::open(&self.repository()).await
     }
 
     /// The directory that is the repository.

@@ -1,5 +1,6 @@
 //! A Postgres server of a test.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -188,6 +189,27 @@ impl Postgres {
     /// Ends the current segment; the position after its last record.
     pub(crate) async fn switch_wal(&self) -> Lsn {
         self.value("select pg_switch_wal()").await.parse().unwrap()
+    }
+
+    /// Ends the current segment and begins the next; the end of its WAL then.
+    pub(crate) async fn finish_segment(&self) -> Lsn {
+        self.switch_wal().await;
+        self.sql("select pg_logical_emit_message(true, 'tests', 'behind the switch')").await;
+        self.flush_lsn().await
+    }
+
+    /// The segments of its timeline that are complete on its disk, by name.
+    pub(crate) async fn complete_segments(&self) -> BTreeMap<String, PathBuf> {
+        let current = self.value("select pg_walfile_name(pg_current_wal_flush_lsn())").await;
+        let is_complete = |name: &str| {
+            name.len() == current.len() && name[..8] == current[..8] && name < current.as_str()
+        };
+        fs::read_dir(self.data.join("pg_wal"))
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+            .filter(|(name, _)| is_complete(name))
+            .collect()
     }
 
     /// A session, for what must outlive one statement.

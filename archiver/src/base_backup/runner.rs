@@ -20,7 +20,7 @@ use pgkeep_catalog::backup::{
 use pgkeep_catalog::layout::WriterKind;
 use pgkeep_catalog::sealed::Kind;
 use pgkeep_catalog::store::PutMode;
-use pgkeep_catalog::{Clock, Cluster, WriterEpoch};
+use pgkeep_catalog::{Clock, Cluster, WriterEpoch, failpoint};
 use pgkeep_proto::base_backup::{
     BackupMessage, BackupOptions, BackupPath, CheckpointMode, EntryKind, Tar, TarEntry, TarEvent,
 };
@@ -199,6 +199,7 @@ impl BaseBackup {
             stored_bytes: totals.stored_bytes,
             packs: totals.packs,
         };
+        failpoint::hit(failpoint::BACKUP_BEFORE_MANIFEST);
         manifest.finish(&summary).await?;
         Ok(summary)
     }

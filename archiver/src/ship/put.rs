@@ -1,13 +1,20 @@
 //! Stores one shipment. After `Ok` it is durable, and a stranger with only the repository can read it.
 
 use pgkeep_catalog::piece::{Piece, PieceOutcome};
-use pgkeep_catalog::{Cluster, WriterEpoch, segment};
+use pgkeep_catalog::{Cluster, WriterEpoch, failpoint, segment};
 
 use super::Shipment;
 use crate::{Error, Result};
 
 /// Stores `shipment`, or proves that the same bytes are stored already.
 pub async fn put(cluster: &Cluster, epoch: WriterEpoch, shipment: &Shipment) -> Result<()> {
+    failpoint::hit(failpoint::SHIP_BEFORE_PUT);
+    store(cluster, epoch, shipment).await?;
+    failpoint::hit(failpoint::SHIP_AFTER_PUT);
+    Ok(())
+}
+
+async fn store(cluster: &Cluster, epoch: WriterEpoch, shipment: &Shipment) -> Result<()> {
     match shipment {
         Shipment::Whole(run) => Ok(segment::put(cluster, epoch, run).await?),
         Shipment::Adoption(run) => Ok(Piece::adopt(cluster, run).await?),

@@ -8,6 +8,7 @@
 //! `restore_command` is run with it.
 
 use std::env;
+use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -58,6 +59,19 @@ impl Installation {
         Err(ServerError::NotInstalled { major })
     }
 
+    /// Finds the newest Postgres there is; looks only into `bin` if it is given.
+    pub async fn newest(bin: Option<&Path>) -> Result<Self, ServerError> {
+        let mut newest: Option<(u32, Self)> = None;
+        for bin in bin.map_or_else(installed, |bin| vec![bin.to_owned()]) {
+            let installation = Self { bin };
+            let found = installation.major().await.ok();
+            if let Some(major) = found.filter(|m| newest.as_ref().is_none_or(|(n, _)| m > n)) {
+                newest = Some((major, installation));
+            }
+        }
+        newest.map(|(_, installation)| installation).ok_or(ServerError::NotInstalled { major: 15 })
+    }
+
     /// The path of a program.
     pub fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
@@ -66,7 +80,7 @@ impl Installation {
     /// A program with its environment cleaned, still without arguments.
     pub(super) fn command(&self, name: &str) -> Command {
         let mut command = Command::new(self.program(name));
-        for (variable, _) in env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"PG")) {
+        for (variable, _) in env::vars_os().filter(|(name, _)| is_foreign(name)) {
             command.env_remove(variable);
         }
         command.env("LC_ALL", "C").stdin(Stdio::null());
@@ -104,6 +118,20 @@ pub(super) async fn run(mut command: Command, deadline: Duration) -> Result<Stri
 fn parse_major(line: &str) -> Option<u32> {
     let (_, version) = line.split_once("(PostgreSQL) ")?;
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// Directories in which programs of Postgres may be.
+fn installed() -> Vec<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
+    let debian = versions.flatten().map(|version| version.path().join("bin"));
+    let path = env::var_os("PATH").unwrap_or_default();
+    let all = debian.chain(env::split_paths(&path));
+    all.filter(|bin| bin.join("postgres").is_file()).collect()
+}
+
+/// Whether a variable would lead Postgres' programs elsewhere. Ours are for `restore_command`.
+fn is_foreign(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b"PG") && !name.as_bytes().starts_with(b"PGKEEP_")
 }
 
 #[cfg(test)]

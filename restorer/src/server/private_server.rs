@@ -136,6 +136,19 @@ impl PrivateServer {
         Ok(())
     }
 
+    /// Crashes the server and removes its data directory: what a disaster does.
+    pub async fn destroy(&mut self) -> Result<(), ServerError> {
+        if let Some(mut running) = self.running.take() {
+            running.signal(Signal::QUIT);
+            match timeout(STOP_DEADLINE, running.child.wait()).await {
+                Ok(ended) => ended.map_err(lost)?,
+                Err(_) => return Err(self.late("end of", STOP_DEADLINE)),
+            };
+        }
+        let removed = tokio::fs::remove_dir_all(&self.data).await;
+        removed.map_err(|source| ServerError::File { path: self.data.clone(), source })
+    }
+
     /// Stops the server and starts it for everyone: with its own settings, on its own, with `log`
     /// for what it has to say before its settings send that elsewhere.
     pub async fn release(mut self, log: &Path) -> Result<(), ServerError> {

@@ -36,6 +36,10 @@ impl Batch {
         for file in &self.files {
             file.create(&mut window, &self.ends, backup)?;
         }
+        // After all of them are written: one commit of a journal then serves for many files.
+        for file in &self.files {
+            file.sync()?;
+        }
         Ok(self.size_bytes)
     }
 }

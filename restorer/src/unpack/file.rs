@@ -1,7 +1,7 @@
 //! One file of a backup on its way into the data directory.
 
 use std::collections::BTreeMap;
-use std::fs::{OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::Write;
 use std::ops::Range;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -43,7 +43,7 @@ impl BackupFile {
         }
     }
 
-    /// Makes the file, which must not exist, and syncs it.
+    /// Makes the file, which must not exist.
     pub(super) fn create(
         &self,
         window: &mut PackWindow<'_>,
@@ -56,8 +56,13 @@ impl BackupFile {
         let mut file = options.open(&self.place).map_err(failed)?;
         self.copy(window, ends, backup, &mut file)?;
         // Not when it is opened, where the umask would have its say.
-        file.set_permissions(self.permissions()).map_err(failed)?;
-        durable::sync_file(&file).map_err(failed)
+        file.set_permissions(self.permissions()).map_err(failed)
+    }
+
+    /// Sees that it stays.
+    pub(super) fn sync(&self) -> Result<()> {
+        let synced = File::open(&self.place).and_then(|file| durable::sync_file(&file));
+        synced.map_err(|source| Error::file("sync", &self.place, source))
     }
 
     /// Writes the content to `out` and checks it against the digest.

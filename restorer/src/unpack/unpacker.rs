@@ -6,10 +6,10 @@ use std::mem;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use pgkeep_catalog::Cluster;
 use pgkeep_catalog::backup::{BackupId, Entry, EntryKind, ManifestReader};
 use pgkeep_catalog::durable::{self, Existing, NewFile};
 use pgkeep_catalog::sealed::Kind;
-use pgkeep_catalog::Cluster;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -194,5 +194,144 @@ impl ControlFile {
             fs::set_permissions(&file.place, file.permissions()).map_err(failed)
         })
         .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pgkeep_catalog::store::{GetRange, PutMode, Store};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::fixture::{Fixture, noise};
+
+    fn files() -> Vec<(&'static str, Vec<u8>)> {
+        vec![
+            ("backup_label", b"START WAL LOCATION".to_vec()),
+            ("base/", Vec::new()),
+            ("base/5/", Vec::new()),
+            ("base/5/empty", Vec::new()),
+            ("base/5/page", noise(8192)),
+            ("base/5/page_and_a_bit", noise(8193)),
+            ("base/5/several_packs", noise(5_000_000)),
+            ("global/1262", noise(300_000)),
+            ("global/pg_control", noise(8192)),
+        ]
+    }
+
+    struct Try {
+        directory: TempDir,
+        data: DataDir,
+    }
+
+    impl Try {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let data = DataDir::check(&directory.path().join("data"), &[], &[]).unwrap();
+            data.create().unwrap();
+            Self { directory, data }
+        }
+
+        async fn unpack(&self, fixture: &Fixture, backup: &BackupId) -> Result<u64> {
+            let bytes_done = watch::Sender::new(0);
+            let unpacker = Unpacker::new(&fixture.cluster, backup, &self.data, &bytes_done);
+            let control = unpacker.run().await?;
+            assert!(!self.path(CONTROL).exists());
+            control.commit().await?;
+            Ok(*bytes_done.borrow())
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.directory.path().join("data").join(name)
+        }
+    }
+
+    #[tokio::test]
+    async fn files_come_back_as_they_were() {
+        let fixture = Fixture::new().await;
+        let backup = fixture.put_backup(&files()).await;
+        let laid_down = Try::new();
+        let bytes = laid_down.unpack(&fixture, &backup).await.unwrap();
+        let mut total = 0;
+        for (name, content) in files().iter().filter(|(name, _)| !name.ends_with('/')) {
+            let path = laid_down.path(name);
+            assert!(fs::read(&path).unwrap() == *content, "{name}");
+            let mode = fs::metadata(&path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o640, "{name}");
+            total += content.len() as u64;
+        }
+        assert_eq!(bytes, total - 8192);
+        assert_eq!(fs::read(laid_down.path("backup_manifest")).unwrap(), b"{}");
+        assert!(laid_down.path("pg_wal/archive_status").is_dir());
+        for (name, mode) in [("", 0o700), ("base/5", 0o750), ("global", 0o700)] {
+            let permissions = fs::metadata(laid_down.path(name)).unwrap().permissions();
+            assert_eq!(permissions.mode() & 0o777, mode, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn many_small_files_are_shared_out() {
+        let fixture = Fixture::new().await;
+        let names: Vec<String> = (0..4200).map(|at| format!("base/{at}")).collect();
+        let mut files: Vec<_> =
+            names.iter().map(|name| (name.as_str(), name.clone().into())).collect();
+        files.push((LABEL, Vec::new()));
+        files.push((CONTROL, Vec::new()));
+        let backup = fixture.put_backup(&files).await;
+        let laid_down = Try::new();
+        laid_down.unpack(&fixture, &backup).await.unwrap();
+        for name in &names {
+            assert_eq!(fs::read(laid_down.path(name)).unwrap(), name.as_bytes());
+        }
+    }
+
+    #[tokio::test]
+    async fn damage_is_an_error_and_no_control_file_appears() {
+        for number in 0..7 {
+            let fixture = Fixture::new().await;
+            let backup = fixture.put_backup(&files()).await;
+            let key = fixture.cluster.layout().pack(&backup, number);
+            let mut bytes = fixture.store.get(&key, GetRange::All).await.unwrap().bytes.to_vec();
+            bytes[10_000] ^= 1;
+            fixture.store.put(&key, bytes.into(), PutMode::Overwrite).await.unwrap();
+            let laid_down = Try::new();
+            let error = laid_down.unpack(&fixture, &backup).await.unwrap_err();
+            assert!(matches!(error, Error::Catalog(_)), "{error}");
+            assert!(!laid_down.path(CONTROL).exists());
+        }
+    }
+
+    #[tokio::test]
+    async fn blocks_of_another_file_are_noticed() {
+        let fixture = Fixture::new().await;
+        let backup = fixture.put_backup(&files()).await;
+        let layout = fixture.cluster.layout();
+        let other = Fixture::new().await;
+        let mut changed = files();
+        changed[6].1[4_000_000] ^= 1;
+        other.put_backup(&changed).await;
+        // The packs of another backup of the same size, resealed for this cluster.
+        for number in 0.. {
+            let key = layout.pack(&backup, number);
+            let Ok(object) = other.cluster.open_object(Kind::BackupPack, &key).await else { break };
+            let content = object.read_all().await.unwrap();
+            fixture.put_pack(&backup, number, content).await;
+        }
+        let error = Try::new().unpack(&fixture, &backup).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::BackupDamaged { path, .. } if path.as_bytes() == b"base/5/several_packs"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_backup_without_label_or_control_file_is_refused() {
+        for missing in [LABEL, CONTROL] {
+            let fixture = Fixture::new().await;
+            let files: Vec<_> = files().into_iter().filter(|(name, _)| *name != missing).collect();
+            let backup = fixture.put_backup(&files).await;
+            let error = Try::new().unpack(&fixture, &backup).await.unwrap_err();
+            assert!(matches!(error, Error::BackupIncomplete { name, .. } if name == missing));
+        }
     }
 }

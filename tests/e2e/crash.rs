@@ -1,0 +1,100 @@
+//! Death in mid-stream, of either side: what was archived stays, what comes after joins it.
+
+use pgkeep_proto::Lsn;
+
+use crate::harness::{Archive, Pgkeep, Postgres, Workdir, wait_for};
+
+/// WAL that must come before the next death.
+const PROGRESS: u64 = 1 << 20;
+
+#[tokio::test]
+async fn a_killed_pgkeep_goes_on_where_the_repository_ends() {
+    let workdir = Workdir::new("crash");
+    let server = Postgres::build(&workdir, "server").segment_size_mb(16).start().await;
+    server.pgbench(&["-i", "-s", "2", "-q"]).await;
+    let control = server.control(&workdir, "control").await;
+    let mut keep = Pgkeep::archiving(&workdir, "keep", &server).await;
+    let archive = keep.archive().await;
+    let size = archive.cluster().segment_size();
+
+    let load = server.start_pgbench(&["-c", "4", "-T", "60", "-n"]);
+    let mut ends = vec![wait_progress(&archive, Lsn::ZERO).await];
+    for _ in 0..6 {
+        keep.kill9().await;
+        let end = archive.end().await;
+        assert!(Some(&end) >= ends.last(), "the archive shrank: {end} after {ends:?}");
+        ends.push(end);
+        keep.start();
+        wait_progress(&archive, end.advance(PROGRESS)).await;
+    }
+    load.kill9().await;
+
+    let end = server.finish_segment().await;
+    keep.wait_archived(end).await;
+    let compared = archive.expect_equal(&control.stop_at(&server, end).await).await;
+    let stretches = archive.stretches().await;
+    assert_eq!(stretches.len(), 1, "there is a hole: {stretches:?}");
+    let in_mid_segment = ends.iter().filter(|end| !size.is_boundary(**end)).count();
+    assert!(compared >= 1 && in_mid_segment >= 3, "{compared} segments, killed at {ends:?}");
+    println!("killed at {ends:?}; {compared} segments equal, none is missing");
+}
+
+#[tokio::test]
+async fn a_killed_server_that_recovers_is_archived_without_a_gap() {
+    let workdir = Workdir::new("crash");
+    let mut server = Postgres::build(&workdir, "server").start().await;
+    server.pgbench(&["-i", "-s", "1", "-q"]).await;
+    let control = server.control(&workdir, "control").await;
+    let mut keep = Pgkeep::archiving(&workdir, "keep", &server).await;
+    let archive = keep.archive().await;
+
+    let mut killed_at = Vec::new();
+    for _ in 0..3 {
+        let load = server.start_pgbench(&["-c", "2", "-T", "60", "-n"]);
+        wait_progress(&archive, archive.end().await.advance(PROGRESS)).await;
+        server.kill9().await;
+        load.kill9().await;
+        killed_at.push(archive.end().await);
+        server.start().await;
+    }
+
+    let end = server.finish_segment().await;
+    keep.wait_archived(end).await;
+    let compared = archive.expect_equal(&control.stop_at(&server, end).await).await;
+    let stretches = archive.stretches().await;
+    assert_eq!(stretches.len(), 1, "there is a hole: {stretches:?}");
+    assert!(compared >= 4, "only {compared} segments were compared");
+    let status = keep.json(&["status"]).await;
+    assert_eq!(status["clusters"][0]["alerts"], serde_json::json!([]), "the trouble is over");
+    println!("the server died at {killed_at:?}; {compared} segments equal, none is missing");
+}
+
+#[tokio::test]
+async fn a_pgkeep_that_is_told_to_stop_archives_everything_it_was_sent() {
+    let workdir = Workdir::new("crash");
+    let server = Postgres::build(&workdir, "server").start().await;
+    let mut keep = Pgkeep::archiving(&workdir, "keep", &server).await;
+    keep.wait_archived(server.flush_lsn().await).await;
+    server.sql("create table moments as select generate_series(1, 1000) as id").await;
+    let sent = server.flush_lsn().await;
+    let asked = "select sent_lsn from pg_stat_replication where application_name = 'pgkeep'";
+    let is_sent =
+        async || (server.value(asked).await.parse::<Lsn>().unwrap() >= sent).then_some(());
+    wait_for("everything to be sent", is_sent).await;
+
+    assert!(keep.terminate().await.success());
+    let end = keep.archive().await.end().await;
+    assert!(end >= sent, "it was sent {sent} and left at {end}");
+    let held = "select restart_lsn from pg_replication_slots where slot_name = 'pgkeep'";
+    let released: Lsn = server.value(held).await.parse().unwrap();
+    assert!(sent <= released && released <= end, "{sent} <= {released} <= {end}");
+    println!(
+        "told to stop with {sent} sent: archived up to {end}, and the server knows {released}"
+    );
+}
+
+/// Waits until the archive has passed `lsn`; where it ends then.
+async fn wait_progress(archive: &Archive, lsn: Lsn) -> Lsn {
+    let has_passed = async || Some(archive.end().await).filter(|end| *end > lsn);
+    wait_for(&format!("the archive to pass {lsn}"), has_passed).await
+}
