@@ -159,9 +159,6 @@ impl Archiver {
                 Err(error) => error,
             };
             removed = error.is_wal_removed();
-            if removed {
-                continue;
-            }
             if !self.is_worth_retrying(&error, has_streamed, started) {
                 return Err(error);
             }
@@ -199,8 +196,8 @@ impl Archiver {
         self.alerts.raise("upstream", now, message);
     }
 
-    /// One connection up to the first byte. `removed` says that the server no longer has the WAL that
-    /// would come next.
+    /// One connection up to the first byte. `removed` says that the server no longer had the WAL that
+    /// came next.
     async fn connect(&self, epoch: WriterEpoch, removed: bool, rpo: Rpo) -> Result<Option<Stream>> {
         let mut session = Session::open(&self.conninfo, Purpose::Wal).await?;
         let identity = session.identify_system().await?;
@@ -208,7 +205,8 @@ impl Archiver {
         same_cluster(&self.cluster, &identity, size)?;
         let history = self.fetch_histories(&mut session, epoch, &identity).await?;
         let slot_keeps = ensure_slot(&mut session, &self.slot).await?;
-        let mut archived = self.archived().await?;
+        let coverage = Coverage::read(&self.cluster).await?;
+        let mut archived = Archived::followed(&coverage, &Gap::read_all(&self.cluster).await?);
         if let (true, Some(lost)) = (removed, archived) {
             let to = self.record_gap(&mut session, epoch, lost, slot_keeps, &history).await?;
             archived = Some(to);
@@ -265,18 +263,6 @@ impl Archiver {
         newest.ok_or_else(|| pgkeep_proto::Error::protocol("no timeline history").into())
     }
 
-    /// What the repository holds of the timeline it follows, with recorded gaps jumped over.
-    async fn archived(&self) -> Result<Option<Archived>> {
-        let coverage = Coverage::read(&self.cluster).await?;
-        let gaps = Gap::read_all(&self.cluster).await?;
-        let last = coverage.latest_timeline().and_then(|timeline| coverage.last_of(timeline));
-        Ok(last.map(|last| {
-            let gap = gaps.iter().rfind(|g| g.timeline == last.timeline && g.from == last.to);
-            let end = gap.map_or(last.to, |gap| gap.to);
-            Archived { timeline: last.timeline, end }
-        }))
-    }
-
     /// Records that WAL after `lost` is gone, and says where it is there again.
     async fn record_gap(
         &self,
@@ -311,7 +297,7 @@ impl Archiver {
             timeline = gap.timeline.get(), from = %gap.from, to = %gap.to,
             "WAL is lost; a gap is recorded. Take a new full backup"
         );
-        Ok(Archived { timeline: history.timeline_at(to), end: to })
+        Ok(Archived { timeline: history.timeline_at(to), end: to, is_behind_gap: true })
     }
 
     /// A shipper that goes on where the repository ends.

@@ -165,6 +165,9 @@ impl Stream {
 
     async fn tick(&mut self, tasks: &mut JoinSet<Result<Done>>) -> Result<()> {
         self.ship(ship::Event::Tick, tasks);
+        if !self.shipper.has_room() {
+            self.receive(receive::Event::Deaf, tasks).await?;
+        }
         self.receive(receive::Event::Tick, tasks).await
     }
 

@@ -167,11 +167,9 @@ pub async fn put(cluster: &Cluster, epoch: WriterEpoch, run: &WalRun) -> Result<
     }
 }
 
-/// Makes the whole object of a segment out of its pieces, a few frames at a time.
+/// Makes the whole object of a segment out of its pieces, a few frames at a time. One that is there
+/// already must hold the same.
 pub async fn make_whole(cluster: &Cluster, epoch: WriterEpoch, name: SegmentName) -> Result<()> {
-    if ArchivedSegment::open_whole(cluster, name).await?.is_some() {
-        return Ok(());
-    }
     let pieces = ArchivedSegment::open_pieces(cluster, name).await?;
     let Some(pieces) = pieces.filter(|pieces| pieces.is_complete(cluster)) else {
         return Err(Error::Invalid { what: format!("segment {name} is not complete in pieces") });

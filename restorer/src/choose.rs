@@ -148,8 +148,8 @@ impl<'a> Chooser<'a> {
         Err(PlanError::TooEarly { target: target.clone(), first })
     }
 
-    /// Refuses `at`, behind which `candidate` reaches no commit or abort, unless it is known that there
-    /// was none up to then. `time_max` is the latest time seen, `later` the next backup.
+    /// Refuses `at`, behind which `candidate` reaches no commit or abort, unless it is known that
+    /// there was none up to then. `time_max` is the latest time seen, `later` the next backup.
     fn check_tail(
         &self,
         target: &RecoveryTarget,

@@ -2,8 +2,8 @@
 //!
 //! *Place*: gathered once per plan; what follows from it alone is decided here, without the store.
 //!
-//! Invariant: a [`Candidate`] can be recovered: its WAL is archived without a break from the segment
-//! in which it starts to where it is consistent, and its timeline leads to the target's.
+//! Invariant: a [`Candidate`] can be recovered: its WAL is archived without a break from the
+//! segment in which it starts to where it is consistent, and its timeline leads to the target's.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -78,8 +78,8 @@ impl Inventory {
         })
     }
 
-    /// The history of the timeline that is chosen. A timeline without one is refused: recovery would
-    /// silently stay on an older one.
+    /// The history of the timeline that is chosen. A timeline without one is refused: recovery
+    /// would silently stay on an older one.
     pub fn history(&self, choice: TimelineChoice) -> Result<TimelineHistory, PlanError> {
         let timeline = match choice {
             TimelineChoice::Number(timeline) => Some(timeline),
@@ -108,7 +108,8 @@ impl Inventory {
         timelines.into_iter().collect()
     }
 
-    /// The backups from which `path` can be followed, in the order of WAL, and why the others cannot.
+    /// The backups from which `path` can be followed, in the order of WAL, and why the others
+    /// cannot.
     pub fn candidates(&self, path: &TimelinePath) -> (Vec<Candidate>, Vec<(BackupId, Unusable)>) {
         let (mut candidates, mut others) = (Vec::new(), Vec::new());
         for (id, summary) in &self.backups {
@@ -141,9 +142,9 @@ impl Inventory {
         Ok(Candidate { id: id.clone(), summary: summary.clone(), path, reach })
     }
 
-    /// The end of what is archived without a break along `path` from `from`, which is the start of a
-    /// segment of the first leg. A leg is needed from the start of the segment in which it begins:
-    /// recovery asks for segments by the name of the later timeline.
+    /// The end of what is archived without a break along `path` from `from`, which is the start of
+    /// a segment of the first leg. A leg is needed from the start of the segment in which it
+    /// begins: recovery asks for segments by the name of the later timeline.
     fn reach(&self, path: &TimelinePath, from: Lsn) -> Lsn {
         let mut reach = from;
         for leg in &path.legs {
@@ -167,8 +168,8 @@ impl Inventory {
         })
     }
 
-    /// The last moment of which the daemon knew that everything was archived, if that is within what
-    /// `candidate` reaches.
+    /// The last moment of which the daemon knew that everything was archived, if that is within
+    /// what `candidate` reaches.
     pub fn caught_up_at(&self, candidate: &Candidate) -> Option<TimestampTz> {
         let heartbeat = self.heartbeat.as_ref()?;
         let leg = candidate.path.leg(heartbeat.timeline)?;

@@ -32,6 +32,8 @@ mod refusal;
 mod restore_command;
 mod restorer;
 mod seek;
+#[cfg(test)]
+mod synthetic;
 mod tablespace;
 mod target;
 mod timeline_path;

@@ -3,10 +3,11 @@
 //! *Place*: printed by `--dry-run`, carried out by the restorer. Everything that can be refused is
 //! refused here, before a byte is copied.
 //!
-//! Every target becomes a position, because Postgres' own time target fails where WAL ends: recovery
-//! stops behind a record, or as soon as the backup is consistent.
+//! Every target becomes a position, because Postgres' own time target fails where WAL ends:
+//! recovery stops behind a record, or as soon as the backup is consistent.
 //!
-//! Invariant: what is planned is archived: from `wal_from` along `path` to `end` nothing is missing.
+//! Invariant: what is planned is archived: from `wal_from` along `path` to `end` nothing is
+//! missing.
 //!
 //! See `recoveryStopsBefore` and `recoveryStopsAfter` in Postgres'
 //! `src/backend/access/transam/xlogrecovery.c`.
@@ -209,10 +210,14 @@ fn serialize_summary<S: Serializer>(
 }
 
 #[cfg(test)]
+#[path = "synthetic.rs"]
+mod synthetic;
+
+#[cfg(test)]
 mod tests {
+    use super::synthetic::{Archive, SEGMENT, Wal, at};
     use super::*;
     use crate::seek::{Sight, What};
-    use crate::synthetic::{Archive, SEGMENT, Wal, at};
     use proptest::prelude::*;
 
     const EARLY: &str = "20261120T020000Z-full";
@@ -455,7 +460,7 @@ mod tests {
         }
         archive.put_wal(1, &wal, first.start, lost).await;
         for (number, backup) in backups.iter().enumerate() {
-            let id = format!("20261122T02{:02}00Z-full", number);
+            let id = format!("20261122T02{number:02}00Z-full");
             archive.put_backup(&id, 1, *backup, TimestampTz::new(i64::MIN)).await;
         }
         (wal, backups)
@@ -483,7 +488,8 @@ mod tests {
         wal.sights.iter().filter(move |sight| from <= sight.at.start && sight.at.end <= to)
     }
 
-    /// The answer for a time, by looking at every record: stop and first out, or `None` for refused.
+    /// The answer for a time, by looking at every record: stop and first out, or `None` for
+    /// refused.
     fn expected(
         wal: &Wal,
         backups: &[(RecordRef, RecordRef)],
@@ -547,13 +553,17 @@ mod tests {
             acts in acts(),
             lost in prop::option::of(1u64..6),
             place in any::<prop::sample::Index>(),
+            is_start: bool,
         ) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
             runtime.block_on(async {
                 let archive = Archive::new().await;
                 let (wal, backups) = archived(&archive, &acts, lost).await;
                 let size = usize::try_from(wal.position().since(Lsn::new(SEGMENT))).unwrap();
-                let lsn = Lsn::new(SEGMENT).advance(place.index(size) as u64);
+                let lsn = match is_start {
+                    true => wal.sights[place.index(wal.sights.len())].at.start,
+                    false => Lsn::new(SEGMENT).advance(place.index(size) as u64),
+                };
                 let made = plan(&archive, RecoveryTarget::Lsn(lsn)).await;
                 if let Ok(made) = made {
                     prop_assert!(made.summary.stop_lsn <= lsn && lsn <= made.reach);
@@ -567,7 +577,7 @@ mod tests {
                             && stop.end <= lsn
                             && made.wal_from <= start.start
                     });
-                    prop_assert!(!newer, "a newer backup would have done");
+                    prop_assert!(!newer, "a newer backup would do");
                 } else {
                     let is_lost = stretches(&wal, lost).iter().all(|(from, to)| {
                         let usable = |(start, stop): &(RecordRef, RecordRef)| {

@@ -58,7 +58,10 @@ pub enum PlanError {
         last: Moment,
     },
     /// Between two stretches of WAL.
-    #[error("{target} is in a gap: it can be restored up to {before}, and from {after} on{}", because(reason.as_deref()))]
+    #[error(
+        "{target} is in a gap, between {before} and {after}, which can be restored{}",
+        because(reason.as_deref())
+    )]
     InGap {
         /// What was asked for.
         target: RecoveryTarget,
@@ -78,7 +81,11 @@ pub enum PlanError {
         known: Vec<String>,
     },
     /// Several restore points of one name.
-    #[error("{} restore points are named {name:?}: {}", points.len(), list(points.iter().take(SHOWN_MAX).map(Point)))]
+    #[error(
+        "{} restore points are named {name:?}: {}",
+        points.len(),
+        list(points.iter().take(SHOWN_MAX).map(Point))
+    )]
     AmbiguousName {
         /// The name.
         name: String,

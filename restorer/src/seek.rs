@@ -3,8 +3,8 @@
 //! *Place*: a [`walk`](crate::walk) shows a seeker the summary of every object on its way, and the
 //! records of those that it does not pass over. Seekers do no I/O.
 //!
-//! Invariant: passing over an object by its summary and seeing each of its records are the same to a
-//! seeker.
+//! Invariant: passing over an object by its summary and seeing each of its records are the same to
+//! a seeker.
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
@@ -41,8 +41,8 @@ pub(crate) enum What {
 
 /// Something that is looked for.
 pub(crate) trait Seek {
-    /// Whether what is sought is not in WAL of which `summary` speaks, all of it being on the way. If
-    /// so, takes notice of what the summary says, for its records will not be shown.
+    /// Whether what is sought is not in WAL of which `summary` speaks, all of it being on the way.
+    /// If so, takes notice of what the summary says, for its records will not be shown.
     fn pass(&mut self, summary: &ScanSummary) -> bool;
 
     /// Looks at a record. `Break` means that nothing behind it is of interest.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pgkeep_catalog::backup::{BackupId, BackupSummary, ManifestWriter};
 use pgkeep_catalog::gap::Gap;
 use pgkeep_catalog::heartbeat::Heartbeat;
@@ -28,6 +27,28 @@ pub(crate) fn tli(number: u32) -> TimelineId {
 /// The moment `seconds` after 2000.
 pub(crate) fn at(seconds: i64) -> TimestampTz {
     TimestampTz::new(seconds * 1_000_000)
+}
+
+/// CRC-32C of the bytes behind those that gave `crc`, before the last inversion.
+fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
+    const TABLE: [u32; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0u32;
+        while byte < 256 {
+            let (mut crc, mut bit) = (byte, 0);
+            while bit < 8 {
+                crc = (crc >> 1) ^ (0x82F6_3B78 & (crc & 1).wrapping_neg());
+                bit += 1;
+            }
+            table[byte as usize] = crc;
+            byte += 1;
+        }
+        table
+    };
+    bytes.iter().fold(crc, |crc, byte| {
+        let [low, ..] = (crc ^ u32::from(*byte)).to_le_bytes();
+        (crc >> 8) ^ TABLE[usize::from(low)]
+    })
 }
 
 /// WAL in the making, from its second segment on.
@@ -99,7 +120,7 @@ impl Wal {
         encoded.extend(700u32.to_le_bytes());
         encoded.extend(self.previous.to_le_bytes());
         encoded.extend([info, rmid, 0, 0]);
-        let crc = crc32c::crc32c_append(crc32c::crc32c(body), &encoded);
+        let crc = !crc32c(crc32c(!0, body), &encoded);
         encoded.extend(crc.to_le_bytes());
         encoded.extend(body);
         self.enter_page(0);
@@ -136,9 +157,9 @@ impl Wal {
         }
     }
 
-    fn slice(&self, from: Lsn, to: Lsn) -> Bytes {
+    fn slice(&self, from: Lsn, to: Lsn) -> &[u8] {
         let place = |lsn: Lsn| usize::try_from(lsn.get() - SEGMENT).unwrap();
-        Bytes::copy_from_slice(&self.bytes[place(from)..place(to)])
+        &self.bytes[place(from)..place(to)]
     }
 }
 
@@ -189,8 +210,7 @@ impl Archive {
     }
 
     pub(crate) async fn put_history(&self, number: u32, file: String) {
-        let file = Bytes::from(file);
-        history::put(&self.cluster, self.epoch, tli(number), file).await.unwrap();
+        history::put(&self.cluster, self.epoch, tli(number), file.into()).await.unwrap();
     }
 
     /// A backup that began with `start` and is consistent behind `stop`.
@@ -243,6 +263,6 @@ impl Archive {
 
 fn run_of(tally: &mut Tally, timeline: TimelineId, wal: &Wal, from: Lsn, to: Lsn) -> WalRun {
     let bytes = wal.slice(from, to);
-    tally.feed(&bytes);
-    WalRun { timeline, from, to, chunks: vec![bytes], summary: tally.cut() }
+    tally.feed(bytes);
+    WalRun { timeline, from, to, chunks: vec![bytes.to_vec().into()], summary: tally.cut() }
 }

@@ -83,8 +83,8 @@ impl TargetError {
 }
 
 impl RecoveryTarget {
-    /// Reads a target. Times without a zone are in `time_zone`, if there is one; `now` is what `now`
-    /// means.
+    /// Reads a target. Times without a zone are in `time_zone`, if there is one; `now` is what
+    /// `now` means.
     pub fn parse(
         text: &str,
         time_zone: Option<&TimeZone>,

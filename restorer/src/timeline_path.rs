@@ -6,7 +6,8 @@
 //!   timeline 3                      └─────────────
 //! ```
 //!
-//! *Place*: made from a history when a restore is planned, kept in the pin of the restored directory.
+//! *Place*: made from a history when a restore is planned, kept in the pin of the restored
+//! directory.
 //!
 //! Invariant: each leg begins where the one before it ends; only the last one has no end.
 

@@ -1,7 +1,7 @@
 //! Goes along a timeline path through archived WAL until a seeker has found what it seeks.
 //!
-//! Most objects are passed over by their summaries. Where a seeker must look closer, and where only a
-//! part of a segment is on the way (at the backup, at a fork), records are read.
+//! Most objects are passed over by their summaries. Where a seeker must look closer, and where only
+//! a part of a segment is on the way (at the backup, at a fork), records are read.
 //!
 //! Invariants:
 //! * every record that ends on the way is shown or passed over exactly once, in the order of WAL,

@@ -1,5 +1,7 @@
 //! Death in mid-stream, of either side: what was archived stays, what comes after joins it.
 
+use std::fs;
+
 use pgkeep_proto::Lsn;
 
 use crate::harness::{Archive, Pgkeep, Postgres, Workdir, wait_for};
@@ -36,7 +38,37 @@ async fn a_killed_pgkeep_goes_on_where_the_repository_ends() {
     assert_eq!(stretches.len(), 1, "there is a hole: {stretches:?}");
     let in_mid_segment = ends.iter().filter(|end| !size.is_boundary(**end)).count();
     assert!(compared >= 1 && in_mid_segment >= 3, "{compared} segments, killed at {ends:?}");
+    let ends: Vec<_> = ends.iter().map(Lsn::to_string).collect();
     println!("killed at {ends:?}; {compared} segments equal, none is missing");
+}
+
+#[tokio::test]
+async fn a_segment_that_did_not_land_when_its_followers_did_is_archived_after_the_crash() {
+    let workdir = Workdir::new("crash");
+    let server = Postgres::build(&workdir, "server").setting("wal_keep_size", "64MB").start().await;
+    let mut keep = Pgkeep::archiving(&workdir, "keep", &server).await;
+    server.pgbench(&["-i", "-s", "2", "-q"]).await;
+    keep.wait_archived(server.finish_segment().await).await;
+    keep.kill9().await;
+
+    // Several segments are on their way at once, and a crash lets any of them land.
+    let archive = keep.archive().await;
+    let before = archive.stretches().await;
+    let size = archive.cluster().segment_size();
+    let stored = keep.objects("wal");
+    let lost = &stored[stored.len() / 2];
+    fs::remove_file(lost).unwrap();
+    assert_eq!(archive.stretches().await.len(), 2);
+
+    keep.start();
+    let end = server.finish_segment().await;
+    wait_progress(&archive, size.start_of(end)).await;
+    keep.wait_archived(end).await;
+    let after = archive.stretches().await;
+    assert_eq!(after.len(), 1, "there is a hole: {after:?}");
+    assert_eq!(after[0].from, before[0].from);
+    let compared = archive.expect_equal(&server.complete_segments().await).await;
+    println!("{} of {} was missing and came again; {compared} equal", lost.display(), stored.len());
 }
 
 #[tokio::test]
@@ -54,7 +86,7 @@ async fn a_killed_server_that_recovers_is_archived_without_a_gap() {
         wait_progress(&archive, archive.end().await.advance(PROGRESS)).await;
         server.kill9().await;
         load.kill9().await;
-        killed_at.push(archive.end().await);
+        killed_at.push(archive.end().await.to_string());
         server.start().await;
     }
 

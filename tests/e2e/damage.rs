@@ -20,7 +20,7 @@ async fn a_flipped_byte_anywhere_in_a_segment_is_found_and_the_object_named() {
     server.pgbench(&["-i", "-s", "1", "-q"]).await;
     keep.wait_archived(server.finish_segment().await).await;
     let archive = keep.archive().await;
-    let whole = wait_for("a whole segment", async || files(&keep, "wal").pop()).await;
+    let whole = wait_for("a whole segment", async || keep.objects("wal").pop()).await;
     let name = name_of(&whole);
     assert!(read(&archive, name).await.is_ok());
 
@@ -46,7 +46,7 @@ async fn a_piece_that_was_cut_off_is_found_and_named_and_stops_the_daemon() {
     keep.wait_archived(server.flush_lsn().await).await;
     assert!(keep.terminate().await.success());
     let archive = keep.archive().await;
-    let piece = files(&keep, "pieces").pop().expect("a piece was shipped");
+    let piece = keep.objects("pieces").pop().expect("a piece was shipped");
     let length = fs::metadata(&piece).unwrap().len();
     File::options().write(true).open(&piece).unwrap().set_len(length - 5).unwrap();
 
@@ -122,20 +122,6 @@ fn name_of(path: &Path) -> SegmentName {
 
 /// Names and bytes of all WAL objects.
 fn contents(keep: &Pgkeep) -> Vec<(PathBuf, Vec<u8>)> {
-    let paths = ["wal", "pieces"].into_iter().flat_map(|kind| files(keep, kind));
+    let paths = ["wal", "pieces"].into_iter().flat_map(|kind| keep.objects(kind));
     paths.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
-}
-
-/// All files of one kind of object of the cluster, in order.
-fn files(keep: &Pgkeep, kind: &str) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    let mut directories = vec![keep.repository().join("main/0001").join(kind)];
-    while let Some(directory) = directories.pop() {
-        for entry in fs::read_dir(directory).into_iter().flatten() {
-            let path = entry.unwrap().path();
-            if path.is_dir() { directories.push(path) } else { files.push(path) }
-        }
-    }
-    files.sort();
-    files
 }

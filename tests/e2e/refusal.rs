@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
-use crate::harness::{Child, Finished, Pgkeep, Postgres, Workdir, run, wait_for};
+use crate::harness::{Child, Finished, Pgkeep, Postgres, Workdir, wait_for};
 
 /// See docs/errors.md.
 const FAILURE: i32 = 2;

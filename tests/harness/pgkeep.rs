@@ -142,6 +142,20 @@ state = "{state}"
         Archive::open(&self.repository()).await
     }
 
+    /// The files of all objects of one kind of the cluster `main`, in order of their names.
+    pub(crate) fn objects(&self, kind: &str) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut directories = vec![self.repository().join("main/0001").join(kind)];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { directories.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort();
+        files
+    }
+
     /// The directory that is the repository.
     pub(crate) fn repository(&self) -> PathBuf {
         self.directory.join("repository")

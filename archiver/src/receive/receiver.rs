@@ -27,6 +27,8 @@ pub enum Event {
     Message(ReplicationMessage),
     /// Everything up to here is in the repository.
     Archived(Lsn),
+    /// The server is not listened to for lack of room: its silence proves nothing.
+    Deaf,
     /// Time has passed.
     Tick,
 }
@@ -91,6 +93,7 @@ impl Receiver {
                 effects.push(Effect::Fail(Error::Silent { after: PEER_TIMEOUT }));
             }
             Event::Tick => {}
+            Event::Deaf => self.heard_at = now,
         }
         let archived = self.progress.archived();
         let due = self.pacer.due(now, archived);
@@ -191,6 +194,15 @@ mod tests {
         assert!(receiver.next_at() <= now + PEER_TIMEOUT);
         let effects = receiver.step(now + PEER_TIMEOUT, Event::Tick);
         assert!(effects.iter().any(|e| matches!(e, Effect::Fail(Error::Silent { .. }))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_is_not_listened_to_is_not_called_silent() {
+        let now = Instant::now();
+        let mut receiver = receiver(now);
+        receiver.step(now + PEER_TIMEOUT, Event::Deaf);
+        let effects = receiver.step(now + PEER_TIMEOUT, Event::Tick);
+        assert!(!effects.iter().any(|e| matches!(e, Effect::Fail(_))));
     }
 
     #[tokio::test(start_paused = true)]

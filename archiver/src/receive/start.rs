@@ -4,16 +4,42 @@
 //! nothing archived, the slot says; otherwise the archive does, and the slot only keeps the WAL. A
 //! server whose history does not contain what is archived, or that has less on the same timeline, is
 //! another branch: it is refused before its first byte.
+//!
+//! Segments are stored at the same time, so a crash may leave a later one stored and an earlier one
+//! not. Such a hole is not the end of the archive and not a gap: the stream goes back and fills it.
 
+use pgkeep_catalog::coverage::Coverage;
+use pgkeep_catalog::gap::Gap;
 use pgkeep_proto::{Lsn, SegmentSize, TimelineHistory, TimelineId};
 
-/// What the repository holds without a break on the timeline it follows.
+/// What the repository holds of the timeline it follows, with nothing missing but recorded gaps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Archived {
     /// The timeline.
     pub timeline: TimelineId,
-    /// Its end; behind a recorded gap, where the gap ends.
+    /// Its end, or the end of the gap that follows it.
     pub end: Lsn,
+    /// Whether a recorded gap is the last thing there is.
+    pub is_behind_gap: bool,
+}
+
+impl Archived {
+    /// What there is of the highest timeline, up to the first place where WAL is missing that is not
+    /// recorded as lost.
+    pub fn followed(coverage: &Coverage, gaps: &[Gap]) -> Option<Self> {
+        let timeline = coverage.latest_timeline()?;
+        let stretches = coverage.stretches().iter().filter(|s| s.timeline == timeline);
+        let mut archived: Option<Self> = None;
+        for stretch in stretches {
+            if archived.is_some_and(|archived| stretch.from != archived.end) {
+                break;
+            }
+            let gap = gaps.iter().find(|gap| gap.timeline == timeline && gap.from == stretch.to);
+            let end = gap.map_or(stretch.to, |gap| gap.to);
+            archived = Some(Self { timeline, end, is_behind_gap: gap.is_some() });
+        }
+        archived
+    }
 }
 
 /// Where a stream begins.
@@ -47,6 +73,10 @@ pub fn decide(
         let at = size.start_of(slot_keeps);
         return Ok(Start { timeline: history.timeline_at(at), at });
     };
+    if archived.is_behind_gap && history.contains(archived.timeline) && archived.end <= flushed {
+        let at = size.start_of(archived.end);
+        return Ok(Start { timeline: history.timeline_at(at), at });
+    }
     if archived.timeline == history.timeline() {
         return if archived.end > flushed {
             Err(Refusal::Behind)
@@ -66,6 +96,8 @@ pub fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pgkeep_catalog::coverage::Stretch;
+    use pgkeep_proto::TimestampTz;
 
     const MIB: u64 = 1 << 20;
 
@@ -78,7 +110,45 @@ mod tests {
     }
 
     fn archived(timeline: u32, end: u64) -> Option<Archived> {
-        Some(Archived { timeline: tli(timeline), end: Lsn::new(end) })
+        Some(Archived { timeline: tli(timeline), end: Lsn::new(end), is_behind_gap: false })
+    }
+
+    fn coverage(stretches: &[(u32, u64, u64)]) -> Coverage {
+        let stretch = |(timeline, from, to): &(u32, u64, u64)| Stretch {
+            timeline: tli(*timeline),
+            from: Lsn::new(from * MIB),
+            to: Lsn::new(to * MIB),
+        };
+        Coverage::from_stretches(stretches.iter().map(stretch).collect())
+    }
+
+    fn gap(timeline: u32, from: u64, to: u64) -> Gap {
+        let (from, to) = (Lsn::new(from * MIB), Lsn::new(to * MIB));
+        let since = TimestampTz::new(0);
+        Gap { timeline: tli(timeline), from, to, since, reason: String::new() }
+    }
+
+    #[test]
+    fn a_hole_that_a_crash_left_is_filled_and_not_skipped() {
+        // Segment 7 was still on its way when 8 was stored.
+        let followed = Archived::followed(&coverage(&[(1, 2, 7), (1, 8, 9)]), &[]);
+        assert_eq!(followed, archived(1, 7 * MIB));
+    }
+
+    #[test]
+    fn a_recorded_gap_is_jumped_over_and_a_hole_behind_it_is_not() {
+        let gaps = [gap(1, 7, 10)];
+        let followed = |stretches: &[_]| Archived::followed(&coverage(stretches), &gaps);
+        assert_eq!(followed(&[(1, 2, 7), (1, 10, 12)]), archived(1, 12 * MIB));
+        assert_eq!(followed(&[(1, 2, 7), (1, 10, 12), (1, 13, 14)]), archived(1, 12 * MIB));
+        let behind = followed(&[(1, 2, 7)]).unwrap();
+        assert!(behind.is_behind_gap && behind.end == Lsn::new(10 * MIB));
+    }
+
+    #[test]
+    fn a_gap_may_end_on_a_later_timeline() {
+        let behind = Archived { timeline: tli(1), end: Lsn::new(30 * MIB), is_behind_gap: true };
+        assert_eq!(decide_at(Some(behind), 40 * MIB, 1), start(3, 30 * MIB));
     }
 
     fn start(timeline: u32, at: u64) -> Result<Start, Refusal> {

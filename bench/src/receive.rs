@@ -1,0 +1,143 @@
+//! How fast is a backlog received, beside `pg_receivewal`? What it does less: it neither compresses
+//! nor checks records nor computes digests.
+//!
+//! Both read the same WAL from copies of one slot, alternately, each beginning with nothing. pgkeep is
+//! done when the server has been told that the end is archived, `pg_receivewal` when it has ended.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::Result;
+
+use crate::figure::Figure;
+use crate::pgkeep::Pgkeep;
+use crate::place::{Place, run};
+use crate::server::Server;
+
+const BACKLOG_BYTES: u64 = 1 << 30;
+const ROUNDS: usize = 3;
+const MEMORY_MIB_MAX: f64 = 150.0;
+
+/// What writes the WAL.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    /// Updates of random rows right after a checkpoint: mostly images of pages that compress well.
+    Pgbench,
+    /// Rows of hash text, which hardly compress.
+    HashText,
+}
+
+/// Measures.
+pub(crate) fn measure(place: &Place) -> Result<Vec<Figure>> {
+    let server = loaded_server(place, 16)?;
+    let mut figures = compare(&server, "pgbench", Load::Pgbench)?;
+    figures.extend(compare(&server, "hash text", Load::HashText)?);
+    drop(server);
+    let server = loaded_server(place, 64)?;
+    let end = make_backlog(&server, Load::Pgbench)?;
+    let (_, memory) = receive_by_pgkeep(&server, &end)?;
+    figures.push(memory_figure("pgbench, segments of 64 MiB", &[memory]));
+    Ok(figures)
+}
+
+fn loaded_server(place: &Place, segment_mib: u32) -> Result<Server<'_>> {
+    let server = Server::start(place, "busy", segment_mib)?;
+    server.pgbench(&["-q", "-i", "-s", "50"])?;
+    server.psql(&["create table lines (id bigint, line text)"])?;
+    Ok(server)
+}
+
+fn compare(server: &Server<'_>, name: &str, load: Load) -> Result<Vec<Figure>> {
+    let end = make_backlog(server, load)?;
+    let (mut ours, mut theirs, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let (seconds, mib) = receive_by_pgkeep(server, &end)?;
+        ours.push(seconds);
+        memory.push(mib);
+        theirs.push(receive_by_peer(server, &end)?);
+    }
+    let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+    Ok(vec![
+        Figure::median(format!("{name}, 1 GiB: pgkeep"), "s", &ours),
+        Figure::median(format!("{name}, 1 GiB: pg_receivewal"), "s", &theirs),
+        Figure::median(format!("{name}: pgkeep / pg_receivewal, by pair"), "", &ratios),
+        memory_figure(name, &memory),
+    ])
+}
+
+fn memory_figure(name: &str, samples: &[f64]) -> Figure {
+    let what = format!("{name}: peak resident memory of pgkeep");
+    Figure::median(what, "MiB", samples).claimed_below(MEMORY_MIB_MAX)
+}
+
+/// Leaves so much WAL behind the slot `origin`; returns where it ends, which is the end of a segment.
+fn make_backlog(server: &Server<'_>, load: Load) -> Result<String> {
+    server.psql(&[
+        "select pg_drop_replication_slot(slot_name) from pg_replication_slots",
+        "select pg_switch_wal()",
+        "checkpoint",
+        "select pg_create_physical_replication_slot('origin', true)",
+    ])?;
+    let size = "select (pg_current_wal_lsn() - restart_lsn)::bigint from pg_replication_slots";
+    while server.psql(&[size])?.parse::<u64>()? < BACKLOG_BYTES {
+        match load {
+            Load::Pgbench => {
+                server.psql(&["checkpoint"])?;
+                server.pgbench(&["-n", "-c", "4", "-t", "5000"])?;
+            }
+            Load::HashText => {
+                let insert =
+                    "insert into lines select i, md5(random()::text) || md5(random()::text)
+                    from generate_series(1, 200000) i";
+                server.psql(&[insert, "truncate lines"])?;
+            }
+        }
+    }
+    server.psql(&["select pg_switch_wal()"])?;
+    server.wal_end()
+}
+
+/// Seconds, and the most MiB of memory.
+fn receive_by_pgkeep(server: &Server<'_>, end: &str) -> Result<(f64, f64)> {
+    server.psql(&["select pg_copy_physical_replication_slot('origin', 'pgkeep')"])?;
+    let pgkeep = Pgkeep::init(server)?;
+    let began = Instant::now();
+    let daemon = pgkeep.run()?;
+    server.wait_archived(end)?;
+    let seconds = began.elapsed().as_secs_f64();
+    let memory = daemon.memory_mib()?;
+    drop(daemon);
+    drop_slot(server, "pgkeep")?;
+    Ok((seconds, memory))
+}
+
+/// Seconds.
+fn receive_by_peer(server: &Server<'_>, end: &str) -> Result<f64> {
+    server.psql(&["select pg_copy_physical_replication_slot('origin', 'peer')"])?;
+    let place = server.place();
+    let directory = place.make_directory("peer")?;
+    // It ends when it has come beyond the end it is given.
+    let last_byte = server.psql(&[&format!("select '{end}'::pg_lsn - 1")])?;
+    let mut command = place.postgres("pg_receivewal");
+    command.args(["--no-loop", "--slot=peer", "--endpos", &last_byte, "-D"]).arg(&directory);
+    command.arg("-d").arg(server.conninfo());
+    let began = Instant::now();
+    run(&mut command)?;
+    let seconds = began.elapsed().as_secs_f64();
+    fs::remove_dir_all(directory)?;
+    drop_slot(server, "peer")?;
+    Ok(seconds)
+}
+
+/// Its walsender may need a moment to notice that its client has gone.
+fn drop_slot(server: &Server<'_>, name: &str) -> Result<()> {
+    let drop = format!(
+        "do $$ begin
+         while exists (select from pg_replication_slots where slot_name = '{name}' and active) loop
+             perform pg_sleep(0.01);
+         end loop;
+         perform pg_drop_replication_slot('{name}');
+         end $$"
+    );
+    server.psql(&[&drop]).map(|_| ())
+}
