@@ -50,7 +50,8 @@ impl Place {
     /// Makes a directory in it.
     pub(crate) fn make_directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.path(name);
-        let made = fs::create_dir(&path).and_then(|()| chown(&path, Some(self.uid), Some(self.gid)));
+        let made =
+            fs::create_dir(&path).and_then(|()| chown(&path, Some(self.uid), Some(self.gid)));
         made.with_context(|| format!("make {}", path.display()))?;
         Ok(path)
     }

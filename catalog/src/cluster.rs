@@ -3,8 +3,6 @@
 //! One prefix is one lineage of one cluster: an *incarnation*. Its record is create-only. Incarnations
 //! count from 1 without holes; the highest one is the living one.
 
-use std::fmt;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +10,7 @@ use minicbor::{Decode, Encode};
 use pgkeep_proto::{SegmentSize, SystemId, TimestampTz};
 use uuid::Uuid;
 
+use crate::cluster_name::ClusterName;
 use crate::epoch::WriterEpoch;
 use crate::layout::Layout;
 use crate::repository::Repository;
@@ -20,10 +19,6 @@ use crate::sealed::{
 };
 use crate::store::{ObjectKey, PutMode, Store};
 use crate::{Error, Result};
-
-/// The operator's name for a cluster: a key component of `a-z`, `0-9`, `-` and `_`, up to 63 bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ClusterName(String);
 
 /// What is known of a cluster from the day it was registered.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -226,32 +221,4 @@ fn origin(repository: &Repository, name: &ClusterName, incarnation: u32) -> Orig
 pub(crate) fn decode<'b, T: Decode<'b, ()>>(key: &ObjectKey, content: &'b [u8]) -> Result<T> {
     minicbor::decode(content)
         .map_err(|error| Error::Damaged { key: key.clone(), what: error.to_string() })
-}
-
-impl ClusterName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for ClusterName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl FromStr for ClusterName {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
-        let reserved = ["repository", "keys"].contains(&text);
-        if text.is_empty() || text.len() > 63 || reserved || !text.bytes().all(allowed) {
-            return Err(Error::Invalid {
-                what: format!("cluster name {text:?}: 1 to 63 of a-z, 0-9, - and _"),
-            });
-        }
-        Ok(Self(text.to_owned()))
-    }
 }

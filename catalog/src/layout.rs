@@ -19,7 +19,7 @@
 use pgkeep_proto::{Lsn, SegmentName, TimelineId};
 
 use crate::backup::BackupId;
-use crate::cluster::ClusterName;
+use crate::cluster_name::ClusterName;
 use crate::store::ObjectKey;
 
 /// Builds and reads the keys of one incarnation of one cluster.

@@ -33,11 +33,13 @@ pub mod status;
 pub mod store;
 
 mod clock;
+mod cluster_name;
 mod epoch;
 mod error;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use cluster::{Cluster, ClusterName, ClusterRecord};
+pub use cluster::{Cluster, ClusterRecord};
+pub use cluster_name::ClusterName;
 pub use epoch::WriterEpoch;
 pub use error::{Cause, Error, Result};
 pub use repository::{Encryption, Repository, RepositoryConfig};

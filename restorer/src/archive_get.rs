@@ -182,12 +182,12 @@ mod tests {
     }
 
     fn assert_missing(asked: &Asked, from: u64, to: u64) {
-        let (from, to) = (Lsn::new(from), Lsn::new(to));
-        assert!(
-            matches!(&asked.result, Err(Error::WalMissing { from: f, to: t, .. }) if (*f, *t) == (from, to)),
-            "{:?}",
-            asked.result
-        );
+        match &asked.result {
+            Err(Error::WalMissing { from: f, to: t, .. }) => {
+                assert_eq!((*f, *t), (Lsn::new(from), Lsn::new(to)));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     fn assert_absent(asked: &Asked) {

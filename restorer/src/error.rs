@@ -129,7 +129,10 @@ pub enum Error {
         source: serde_json::Error,
     },
     /// A pin of a format that this version does not know.
-    #[error("{} has format {format}, newer than {supported}, the newest known here", path.display())]
+    #[error(
+        "{} has format {format}, newer than {supported}, the newest known here",
+        path.display()
+    )]
     PinTooNew {
         /// Its path.
         path: PathBuf,

@@ -210,14 +210,10 @@ fn serialize_summary<S: Serializer>(
 }
 
 #[cfg(test)]
-#[path = "synthetic.rs"]
-mod synthetic;
-
-#[cfg(test)]
 mod tests {
-    use super::synthetic::{Archive, SEGMENT, Wal, at};
     use super::*;
     use crate::seek::{Sight, What};
+    use crate::synthetic::{Archive, SEGMENT, Wal, at};
     use proptest::prelude::*;
 
     const EARLY: &str = "20261120T020000Z-full";
@@ -427,7 +423,7 @@ mod tests {
             10 => (0i64..30).prop_map(Act::Commit),
             4 => (0i64..30).prop_map(Act::Abort),
             6 => (0usize..300).prop_map(Act::Other),
-            2 => (400_000usize..1_500_000).prop_map(Act::Other),
+            1 => (400_000usize..1_200_000).prop_map(Act::Other),
             1 => Just(Act::Switch),
             3 => (0usize..4).prop_map(Act::Backup),
         ];
@@ -522,7 +518,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(96))]
+        #![proptest_config(ProptestConfig::with_cases(40))]
 
         #[test]
         fn plan_for_a_time_agrees_with_looking_at_every_record(

@@ -35,8 +35,13 @@ impl Reached {
 
 /// Start of the last record replayed, and the new timeline if one was selected.
 fn judge(log: &str, stop: StopPoint, end: Lsn) -> Result<(Lsn, Option<TimelineId>)> {
-    let output = ServerError::Output { program: "postgres", what: "where redo was done" };
-    let reached: Lsn = last_value(log, "redo done at ").ok_or(output)?;
+    // A server that shuts down at its target does not come to tell where redo was done.
+    let label = match stop {
+        StopPoint::Record { .. } => "recovery stopping after WAL location (LSN) \"",
+        StopPoint::Immediate => "redo done at ",
+    };
+    let output = ServerError::Output { program: "postgres", what: "where recovery stopped" };
+    let reached: Lsn = last_value(log, label).ok_or(output)?;
     let planned = match stop {
         StopPoint::Record { start, .. } if start != reached => Some(start),
         // The record after which the data is consistent begins before the end of the backup.
@@ -53,7 +58,7 @@ fn judge(log: &str, stop: StopPoint, end: Lsn) -> Result<(Lsn, Option<TimelineId
 /// The word after the last `label` in the log.
 fn last_value<T: std::str::FromStr>(log: &str, label: &str) -> Option<T> {
     let (_, rest) = log.rsplit_once(label)?;
-    rest.split_whitespace().next()?.parse().ok()
+    rest.split([' ', '"', '\n']).next()?.parse().ok()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! value of a setting counts: so nothing that came with the backup outlives them.
 //!
 //! Invariants:
-//! * exactly one target is set. Postgres refuses a second one, and sees even an empty value as an
+//! * at most one target is set. Postgres refuses a second one, and sees even an empty value as an
 //!   attempt when it comes after the one that is set;
 //! * nothing of the old server's is reached: neither its archive nor its primary nor its standbys.
 //!
@@ -114,22 +114,28 @@ impl RecoverySettings {
 /// The block of `postgresql.auto.conf`.
 impl std::fmt::Display for RecoverySettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (target, value) = match self.stop {
-            StopPoint::Immediate => ("recovery_target", "immediate".to_owned()),
-            StopPoint::Record { start, .. } => ("recovery_target_lsn", start.to_string()),
+        let target = match (self.stop, self.action) {
+            (StopPoint::Record { start, .. }, _) => {
+                Some(("recovery_target_lsn", start.to_string()))
+            }
+            // Postgres sees that it may stop when it reads the next record, and the pin ends before
+            // that. It promotes at the end of WAL instead, and never before it is consistent.
+            (StopPoint::Immediate, TargetAction::Promote) => None,
+            (StopPoint::Immediate, _) => Some(("recovery_target", "immediate".to_owned())),
         };
         writeln!(f, "\n# Written by pgkeep, asked for {}", self.asked.escape_debug())?;
         for (name, value) in NEUTRALISED {
             setting(f, name, value)?;
         }
-        for name in TARGETS.into_iter().filter(|name| *name != target) {
+        let is_target = |name| target.as_ref().is_some_and(|(target, _)| *target == name);
+        for name in TARGETS.into_iter().filter(|name| !is_target(*name)) {
             setting(f, name, "")?;
         }
         setting(f, "restore_command", self.restore_command.as_str())?;
         setting(f, "recovery_target_timeline", &self.timeline.get().to_string())?;
         setting(f, "recovery_target_inclusive", "true")?;
         setting(f, "recovery_target_action", self.action.as_str())?;
-        setting(f, target, &value)
+        target.map_or(Ok(()), |(name, value)| setting(f, name, &value))
     }
 }
 
@@ -171,17 +177,21 @@ mod tests {
         StopPoint::Record { start: Lsn::new(0x16B_3740), end: Lsn::new(0x16B_3770) }
     }
 
+    fn empty_targets(text: &str) -> usize {
+        TARGETS.into_iter().filter(|name| text.contains(&format!("\n{name} = ''\n"))).count()
+    }
+
     #[test]
     fn the_one_target_comes_last_and_all_others_are_empty() {
-        for (stop, last) in [
-            (record(), "recovery_target_lsn = '0/16B3740'"),
-            (StopPoint::Immediate, "recovery_target = 'immediate'"),
-        ] {
-            let text = settings(stop).to_string();
-            assert_eq!(text.lines().last(), Some(last));
-            let empty = |name: &str| text.contains(&format!("\n{name} = ''\n"));
-            assert_eq!(TARGETS.into_iter().filter(|name| empty(name)).count(), TARGETS.len() - 1);
-        }
+        let text = settings(record()).to_string();
+        assert_eq!(text.lines().last(), Some("recovery_target_lsn = '0/16B3740'"));
+        assert_eq!(empty_targets(&text), TARGETS.len() - 1);
+    }
+
+    #[test]
+    fn a_consistent_backup_is_promoted_at_the_end_of_its_wal() {
+        let text = settings(StopPoint::Immediate).to_string();
+        assert_eq!(empty_targets(&text), TARGETS.len());
     }
 
     #[test]

@@ -51,8 +51,8 @@ mod tests {
     #[test]
     fn a_plain_command_is_readable() {
         assert_eq!(
-            command("/usr/bin/pgkeep", "/etc/pgkeep.toml"),
-            "'/usr/bin/pgkeep' --config '/etc/pgkeep.toml' --cluster main archive-get --pin %f \"%p\""
+            command("/bin/pgkeep", "/etc/pgkeep.toml"),
+            "'/bin/pgkeep' --config '/etc/pgkeep.toml' --cluster main archive-get --pin %f \"%p\""
         );
     }
 

@@ -15,9 +15,24 @@ const FAILURE: i32 = 2;
 
 /// The fields of an entry of `list --json`.
 const FIELDS: [&str; 18] = [
-    "id", "uuid", "cluster", "type", "status", "parent", "timeline", "start_lsn", "stop_lsn",
-    "started_at", "completed_at", "size_bytes", "stored_bytes", "retention_until", "pinned",
-    "verified_at", "drilled_at", "error",
+    "id",
+    "uuid",
+    "cluster",
+    "type",
+    "status",
+    "parent",
+    "timeline",
+    "start_lsn",
+    "stop_lsn",
+    "started_at",
+    "completed_at",
+    "size_bytes",
+    "stored_bytes",
+    "retention_until",
+    "pinned",
+    "verified_at",
+    "drilled_at",
+    "error",
 ];
 
 #[tokio::test]
@@ -166,7 +181,11 @@ async fn content(packs: &[SealedObject], entry: &Entry) -> Vec<u8> {
     }
     let (size, padded) = (usize::try_from(*size).unwrap(), content.len());
     assert!(padded.wrapping_sub(size) < BLOCK_SIZE, "{}: {padded} for {size}", entry.path);
-    assert!(content[size..].iter().all(|byte| *byte == 0), "{} is not filled with zeros", entry.path);
+    assert!(
+        content[size..].iter().all(|byte| *byte == 0),
+        "{} is not filled with zeros",
+        entry.path
+    );
     content.truncate(size);
     content
 }

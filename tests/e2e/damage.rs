@@ -54,7 +54,11 @@ async fn a_piece_that_was_cut_off_is_found_and_named_and_stops_the_daemon() {
     let key = piece.strip_prefix(keep.repository()).unwrap().to_str().unwrap();
     assert_names(&read(&archive, segment).await.unwrap_err(), key);
     let refused = keep.verb(&["run"]).await.expect_code(6);
-    assert!(refused.stderr.contains(key) && refused.stderr.contains("hint: "), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains(key) && refused.stderr.contains("hint: "),
+        "{}",
+        refused.stderr
+    );
     assert_eq!(fs::metadata(&piece).unwrap().len(), length - 5, "it was written over");
     println!("{key} cut to {} bytes: named, and left as it is", length - 5);
 }
@@ -105,7 +109,8 @@ async fn read(archive: &Archive, name: SegmentName) -> Result<Vec<u8>, Error> {
 }
 
 fn assert_names(error: &Error, key: &str) {
-    let is_found = matches!(error, Error::Damaged { key: named, .. } if named.as_str().ends_with(key));
+    let is_found =
+        matches!(error, Error::Damaged { key: named, .. } if named.as_str().ends_with(key));
     assert!(is_found, "{key} is not named as damaged: {error:?}");
 }
 

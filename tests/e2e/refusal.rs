@@ -205,7 +205,12 @@ fn refused(finished: Finished, code: i32) -> String {
     let said: Vec<&str> = finished.stderr.lines().filter(|line| !is_log(line)).collect();
     let is_short = matches!(said.as_slice(), [error, hint]
         if error.starts_with("error: ") && hint.starts_with("hint: "));
-    assert!(is_short, "{} does not say one error and one hint:\n{}", finished.call, said.join("\n"));
+    assert!(
+        is_short,
+        "{} does not say one error and one hint:\n{}",
+        finished.call,
+        said.join("\n")
+    );
     assert!(finished.stdout.is_empty(), "{} printed {}", finished.call, finished.stdout);
     said[0].to_owned()
 }
@@ -218,6 +223,7 @@ fn is_log(line: &str) -> bool {
 /// Fails the test if anything was archived, or if the server was told that anything was.
 async fn expect_untouched(keep: &Pgkeep, server: &Postgres) {
     assert!(keep.archive().await.stretches().await.is_empty(), "something was archived");
-    let ask = "select count(*) from pg_replication_slots where confirmed_flush_lsn is not null or active";
+    let ask =
+        "select count(*) from pg_replication_slots where confirmed_flush_lsn is not null or active";
     assert_eq!(server.value(ask).await, "0", "something was acknowledged");
 }

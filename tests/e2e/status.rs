@@ -8,9 +8,26 @@ use serde_json::{Value, json};
 use crate::harness::{Pgkeep, Postgres, Workdir, wait_for};
 
 const CLUSTER: [&str; 20] = [
-    "name", "system_id", "incarnation", "timeline", "server_lsn", "received_lsn", "spooled_lsn",
-    "archived_lsn", "archived_commit_time", "caught_up_at", "rpo_seconds", "rto_seconds", "slot",
-    "gaps", "coverage", "last_backup", "last_verify", "last_drill", "daemon", "alerts",
+    "name",
+    "system_id",
+    "incarnation",
+    "timeline",
+    "server_lsn",
+    "received_lsn",
+    "spooled_lsn",
+    "archived_lsn",
+    "archived_commit_time",
+    "caught_up_at",
+    "rpo_seconds",
+    "rto_seconds",
+    "slot",
+    "gaps",
+    "coverage",
+    "last_backup",
+    "last_verify",
+    "last_drill",
+    "daemon",
+    "alerts",
 ];
 
 #[tokio::test]
@@ -30,8 +47,14 @@ async fn status_has_the_fields_of_its_contract() {
     let status = keep.json(&["status"]).await;
     assert_eq!(names(&status), set(&["clusters"]));
     assert_eq!(names(&cluster), set(&CLUSTER));
-    assert_eq!(names(&cluster["slot"]), set(&["name", "wal_status", "retained_bytes", "safe_bytes"]));
-    assert_eq!(names(&cluster["coverage"][0]), set(&["timeline", "from_lsn", "to_lsn", "from_time", "to_time"]));
+    assert_eq!(
+        names(&cluster["slot"]),
+        set(&["name", "wal_status", "retained_bytes", "safe_bytes"])
+    );
+    assert_eq!(
+        names(&cluster["coverage"][0]),
+        set(&["timeline", "from_lsn", "to_lsn", "from_time", "to_time"])
+    );
     assert_eq!(names(&cluster["last_backup"]), set(&["id", "at", "ok"]));
     assert_eq!(names(&cluster["daemon"]), set(&["running", "pid", "since"]));
 

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::cluster::ClusterName;
+use crate::cluster_name::ClusterName;
 use crate::{Error, Result};
 
 const FORMAT: &str = "%Y%m%dT%H%M%SZ";

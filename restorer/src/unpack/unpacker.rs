@@ -318,10 +318,8 @@ mod tests {
             fixture.put_pack(&backup, number, content).await;
         }
         let error = Try::new().unpack(&fixture, &backup).await.unwrap_err();
-        assert!(
-            matches!(&error, Error::BackupDamaged { path, .. } if path.as_bytes() == b"base/5/several_packs"),
-            "{error}"
-        );
+        let Error::BackupDamaged { path, .. } = error else { panic!("{error}") };
+        assert_eq!(path.as_bytes(), b"base/5/several_packs");
     }
 
     #[tokio::test]
