@@ -21,7 +21,7 @@ mod place;
 mod receive;
 mod server;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use figure::Figure;
@@ -55,11 +55,13 @@ fn main() -> Result<()> {
         if !names.is_empty() && !names.iter().any(|name| *name == topic) {
             continue;
         }
-        let figures = measure(&place)?;
+        if !is_json {
+            println!("\n{topic}");
+        }
+        let figures = measure(&place).with_context(|| format!("measure {topic}"))?;
         if is_json {
             answers.insert(topic.to_owned(), figures.iter().map(Figure::to_json).collect());
         } else {
-            println!("\n{topic}");
             figures.iter().for_each(|figure| println!("  {figure}"));
         }
     }

@@ -50,9 +50,8 @@ impl Place {
     /// Makes a directory in it.
     pub(crate) fn make_directory(&self, name: &str) -> Result<PathBuf> {
         let path = self.path(name);
-        let made =
-            fs::create_dir(&path).and_then(|()| chown(&path, Some(self.uid), Some(self.gid)));
-        made.with_context(|| format!("make {}", path.display()))?;
+        fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
+        chown(&path, Some(self.uid), Some(self.gid))?;
         Ok(path)
     }
 
@@ -89,6 +88,15 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{command:?}: {}", errors.trim_end());
     Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+}
+
+/// Processor time that our children have taken, of those that have ended.
+pub(crate) fn cpu_seconds() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/self/stat")?;
+    let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    // `cutime` and `cstime`, in hundredths of a second; see proc(5).
+    let ticks = fields.skip(13).take(2).map(str::parse::<f64>);
+    Ok(ticks.sum::<Result<f64, _>>()? / 100.0)
 }
 
 /// User and group that everything runs as.

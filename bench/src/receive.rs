@@ -11,12 +11,19 @@ use anyhow::Result;
 
 use crate::figure::Figure;
 use crate::pgkeep::Pgkeep;
-use crate::place::{Place, run};
+use crate::place::{Place, cpu_seconds, run};
 use crate::server::Server;
 
 const BACKLOG_BYTES: u64 = 1 << 30;
 const ROUNDS: usize = 3;
 const MEMORY_MIB_MAX: f64 = 150.0;
+
+/// What it took to receive the backlog once.
+#[derive(Clone, Copy, Debug)]
+struct Cost {
+    seconds: f64,
+    cpu_seconds: f64,
+}
 
 /// What writes the WAL.
 #[derive(Clone, Copy, Debug)]
@@ -36,7 +43,7 @@ pub(crate) fn measure(place: &Place) -> Result<Vec<Figure>> {
     let server = loaded_server(place, 64)?;
     let end = make_backlog(&server, Load::Pgbench)?;
     let (_, memory) = receive_by_pgkeep(&server, &end)?;
-    figures.push(memory_figure("pgbench, segments of 64 MiB", &[memory]));
+    figures.push(memory_figure("segments of 64 MiB", &[memory]));
     Ok(figures)
 }
 
@@ -51,22 +58,29 @@ fn compare(server: &Server<'_>, name: &str, load: Load) -> Result<Vec<Figure>> {
     let end = make_backlog(server, load)?;
     let (mut ours, mut theirs, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        let (seconds, mib) = receive_by_pgkeep(server, &end)?;
-        ours.push(seconds);
+        let (cost, mib) = receive_by_pgkeep(server, &end)?;
+        ours.push(cost);
         memory.push(mib);
         theirs.push(receive_by_peer(server, &end)?);
     }
-    let ratios: Vec<f64> = ours.iter().zip(&theirs).map(|(ours, theirs)| ours / theirs).collect();
+    let pairs = ours.iter().zip(&theirs);
+    let ratios: Vec<f64> = pairs.map(|(ours, theirs)| ours.seconds / theirs.seconds).collect();
+    let figure = |what: &str, costs: &[Cost], part: fn(&Cost) -> f64| {
+        let samples: Vec<f64> = costs.iter().map(part).collect();
+        Figure::median(format!("{name}: {what}"), "s", &samples)
+    };
     Ok(vec![
-        Figure::median(format!("{name}, 1 GiB: pgkeep"), "s", &ours),
-        Figure::median(format!("{name}, 1 GiB: pg_receivewal"), "s", &theirs),
+        figure("pgkeep", &ours, |cost| cost.seconds),
+        figure("pg_receivewal", &theirs, |cost| cost.seconds),
         Figure::median(format!("{name}: pgkeep / pg_receivewal, by pair"), "", &ratios),
+        figure("processor time of pgkeep", &ours, |cost| cost.cpu_seconds),
+        figure("processor time of pg_receivewal", &theirs, |cost| cost.cpu_seconds),
         memory_figure(name, &memory),
     ])
 }
 
 fn memory_figure(name: &str, samples: &[f64]) -> Figure {
-    let what = format!("{name}: peak resident memory of pgkeep");
+    let what = format!("{name}: peak memory of pgkeep");
     Figure::median(what, "MiB", samples).claimed_below(MEMORY_MIB_MAX)
 }
 
@@ -97,8 +111,8 @@ fn make_backlog(server: &Server<'_>, load: Load) -> Result<String> {
     server.wal_end()
 }
 
-/// Seconds, and the most MiB of memory.
-fn receive_by_pgkeep(server: &Server<'_>, end: &str) -> Result<(f64, f64)> {
+/// What it took, and the most MiB of memory.
+fn receive_by_pgkeep(server: &Server<'_>, end: &str) -> Result<(Cost, f64)> {
     server.psql(&["select pg_copy_physical_replication_slot('origin', 'pgkeep')"])?;
     let pgkeep = Pgkeep::init(server)?;
     let began = Instant::now();
@@ -106,13 +120,14 @@ fn receive_by_pgkeep(server: &Server<'_>, end: &str) -> Result<(f64, f64)> {
     server.wait_archived(end)?;
     let seconds = began.elapsed().as_secs_f64();
     let memory = daemon.memory_mib()?;
+    let cpu_before = cpu_seconds()?;
     drop(daemon);
+    let cost = Cost { seconds, cpu_seconds: cpu_seconds()? - cpu_before };
     drop_slot(server, "pgkeep")?;
-    Ok((seconds, memory))
+    Ok((cost, memory))
 }
 
-/// Seconds.
-fn receive_by_peer(server: &Server<'_>, end: &str) -> Result<f64> {
+fn receive_by_peer(server: &Server<'_>, end: &str) -> Result<Cost> {
     server.psql(&["select pg_copy_physical_replication_slot('origin', 'peer')"])?;
     let place = server.place();
     let directory = place.make_directory("peer")?;
@@ -121,12 +136,13 @@ fn receive_by_peer(server: &Server<'_>, end: &str) -> Result<f64> {
     let mut command = place.postgres("pg_receivewal");
     command.args(["--no-loop", "--slot=peer", "--endpos", &last_byte, "-D"]).arg(&directory);
     command.arg("-d").arg(server.conninfo());
-    let began = Instant::now();
+    let (began, cpu_before) = (Instant::now(), cpu_seconds()?);
     run(&mut command)?;
     let seconds = began.elapsed().as_secs_f64();
+    let cost = Cost { seconds, cpu_seconds: cpu_seconds()? - cpu_before };
     fs::remove_dir_all(directory)?;
     drop_slot(server, "peer")?;
-    Ok(seconds)
+    Ok(cost)
 }
 
 /// Its walsender may need a moment to notice that its client has gone.

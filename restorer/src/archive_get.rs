@@ -14,12 +14,12 @@
 use std::io::Write;
 use std::path::Path;
 
-use pgkeep_catalog::Cluster;
 use pgkeep_catalog::coverage::Coverage;
 use pgkeep_catalog::durable::NewFile;
 use pgkeep_catalog::gap::Gap;
 use pgkeep_catalog::history::{self, Histories};
 use pgkeep_catalog::segment::ArchivedSegment;
+use pgkeep_catalog::{Cluster, failpoint};
 use pgkeep_proto::{Lsn, SegmentName, TimelineId, WalFileName};
 
 use crate::blocking::blocking;
@@ -42,6 +42,7 @@ pub async fn archive_get(
     name: WalFileName,
     destination: &Path,
 ) -> Result<Fetched> {
+    failpoint::hit(failpoint::ARCHIVE_GET);
     let answer = match pin {
         Some(pin) => {
             pin.check(cluster)?;

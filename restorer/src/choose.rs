@@ -5,14 +5,13 @@
 //! since neither our clock nor the order of commits in time says what a backup holds.
 
 use pgkeep_catalog::Cluster;
-use pgkeep_catalog::backup::BackupId;
-use pgkeep_proto::wal::{CommitRef, RecordRef, RestorePointRef};
+use pgkeep_catalog::backup::{BackupId, BackupSummary};
+use pgkeep_proto::wal::{CommitRef, FaultRef, RecordRef, RestorePointRef};
 use pgkeep_proto::{Lsn, TimelineHistory, TimelineId, TimestampTz};
 
 use crate::inventory::{Candidate, Inventory};
-use crate::plan::Found;
 use crate::refusal::{Moment, PlanError, SHOWN_MAX, Unusable};
-use crate::seek::{SeekLater, SeekName, SeekPast, SeekRecord};
+use crate::seek::{SeekLater, SeekName, SeekPast, SeekRecord, XactRef};
 use crate::target::RecoveryTarget;
 use crate::timeline_path::TimelinePath;
 use crate::walk::walk;
@@ -182,6 +181,14 @@ impl<'a> Chooser<'a> {
         }
     }
 
+    /// The record with which `candidate` is consistent: the last one that it needs.
+    pub(crate) async fn consistent(&self, candidate: &Candidate) -> Result<RecordRef, PlanError> {
+        let BackupSummary { start_lsn, stop_lsn, timeline, .. } = candidate.summary;
+        let mut seeker = SeekRecord::new(stop_lsn);
+        walk(self.cluster, &candidate.path, start_lsn..stop_lsn, &mut seeker).await?;
+        seeker.stop.ok_or(PlanError::Vanished { timeline, lsn: start_lsn })
+    }
+
     async fn record(
         &self,
         candidate: &Candidate,
@@ -213,4 +220,13 @@ impl<'a> Chooser<'a> {
 
 const fn at_lsn(lsn: Lsn) -> Moment {
     Moment { lsn, time: None }
+}
+
+/// What was found in WAL for a target.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) stop: Option<RecordRef>,
+    pub(crate) last_in: Option<CommitRef>,
+    pub(crate) first_out: Option<XactRef>,
+    pub(crate) fault: Option<FaultRef>,
 }

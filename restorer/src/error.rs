@@ -187,7 +187,7 @@ impl Error {
             Self::Nested { .. } => "map the tablespace elsewhere with --tablespace OLD=NEW",
             Self::NoTablespace { .. } => "`pgkeep restore --dry-run` shows the tablespaces",
             Self::BackupDamaged { .. } | Self::BackupIncomplete { .. } => {
-                "restore from another backup with --backup; do not delete this one"
+                "an earlier target may use an older backup; do not delete this one"
             }
             Self::WalMissing { .. } | Self::HistoryMissing { .. } => {
                 "`pgkeep status` shows which WAL is archived"

@@ -46,7 +46,7 @@ pub use error::{Error, Result};
 pub use inventory::{Candidate, Inventory, TimelineChoice};
 pub use moment::MomentError;
 pub use pin::{Answer, Pin};
-pub use plan::{RestorePlan, StopPoint};
+pub use plan::RestorePlan;
 pub use reached::Reached;
 pub use recovery::{RecoverySettings, TargetAction};
 pub use refusal::{Moment, PlanError, Unusable};

@@ -41,8 +41,8 @@ pub struct RestorePlan {
     pub path: TimelinePath,
     /// The timeline to which they lead.
     pub timeline: TimelineId,
-    /// Where recovery stops.
-    pub stop: StopPoint,
+    /// The record after which recovery stops: `recovery_target_lsn` is its start.
+    pub stop: RecordRef,
     /// Nothing from here on is given to the recovering server.
     pub end: Lsn,
     /// Start of the first segment that it needs.
@@ -55,30 +55,6 @@ pub struct RestorePlan {
     pub first_out: Option<XactRef>,
     /// Where WAL ends that could have been reached.
     pub reach: Lsn,
-}
-
-/// Where recovery stops.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StopPoint {
-    /// As soon as the backup is consistent.
-    Immediate,
-    /// Behind a record: `recovery_target_lsn` is its start.
-    Record {
-        /// First byte of the record.
-        start: Lsn,
-        /// Where the next one would begin.
-        end: Lsn,
-    },
-}
-
-/// What was found in WAL for a target.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) stop: Option<RecordRef>,
-    pub(crate) last_in: Option<CommitRef>,
-    pub(crate) first_out: Option<XactRef>,
-    pub(crate) fault: Option<FaultRef>,
 }
 
 impl RestorePlan {
@@ -95,12 +71,12 @@ impl RestorePlan {
         let Candidate { id, summary, path, reach } = candidate.clone();
         let stop_lsn = summary.stop_lsn;
         // What the backup needs to be consistent is replayed anyway.
-        let record = found.stop.filter(|record| record.start >= stop_lsn);
-        let (stop, end) = match record {
-            // The end counts padding, and the void behind a switch, which need not be archived.
-            Some(RecordRef { start, end }) => (StopPoint::Record { start, end }, end.min(reach)),
-            None => (StopPoint::Immediate, stop_lsn),
+        let stop = match found.stop.filter(|record| record.start >= stop_lsn) {
+            Some(record) => record,
+            None => chooser.consistent(candidate).await?,
         };
+        // The end counts padding, and the void behind a switch, which need not be archived.
+        let end = stop.end.min(reach);
         if let Some(fault) = found.fault.filter(|fault| fault.lsn < end) {
             let FaultRef { lsn, text } = fault;
             let what = "is not as Postgres writes it";
@@ -142,9 +118,11 @@ impl RestorePlan {
             self.wal_bytes,
             self.way(),
         ));
-        lines.push(match self.stop {
-            StopPoint::Immediate => "stop       as soon as the backup is consistent".to_owned(),
-            StopPoint::Record { start, .. } => format!("stop       after the record at {start}"),
+        let RecordRef { start, end } = self.stop;
+        lines.push(if end <= summary.stop_lsn {
+            format!("stop       as soon as the backup is consistent, after the record at {start}")
+        } else {
+            format!("stop       after the record at {start}")
         });
         lines.push(match self.last_in {
             Some(commit) => {
@@ -227,10 +205,6 @@ mod tests {
         RecoveryTarget::Name(name.to_owned())
     }
 
-    fn record(at: RecordRef) -> StopPoint {
-        StopPoint::Record { start: at.start, end: at.end }
-    }
-
     async fn plan(archive: &Archive, target: RecoveryTarget) -> Result<RestorePlan, PlanError> {
         RestorePlan::make(&archive.cluster, target, TimelineChoice::Latest).await
     }
@@ -251,15 +225,17 @@ mod tests {
         archive.put_wal(1, &wal, backup.start, None).await;
         archive.put_backup(EARLY, 1, (backup, backup), at(5)).await;
         let made = plan(&archive, time(25)).await.unwrap();
-        assert_eq!((made.stop, made.end), (record(inside), inside.end));
+        assert_eq!((made.stop, made.end), (inside, inside.end));
         assert_eq!(made.first_out, Some(XactRef { start: late.start, time: at(30) }));
         assert_eq!(made.last_in.unwrap().time, at(10));
         let made = plan(&archive, time(40)).await.unwrap();
-        assert_eq!((made.stop, made.first_out), (record(last), None));
+        assert_eq!((made.stop, made.first_out), (last, None));
         let made = plan(&archive, time(7)).await.unwrap();
-        assert_eq!((made.stop, made.end), (StopPoint::Immediate, backup.end));
+        assert_eq!((made.stop, made.end), (backup, backup.end));
         assert_eq!(made.wal_bytes, made.end.since(Lsn::new(SEGMENT)));
-        assert!(serde_json::to_string(&made).unwrap().contains("\"stop\":\"immediate\""));
+        assert!(
+            made.lines().iter().any(|line| line.contains("as soon as the backup is consistent"))
+        );
         assert!(made.lines().iter().any(|line| line.starts_with("first out")));
     }
 
@@ -277,7 +253,7 @@ mod tests {
         assert!(late.contains("is later than 2000-01-01T00:00:40.000000Z (lsn:"), "{late}");
         archive.put_heartbeat(1, last.end, at(50)).await;
         let made = plan(&archive, time(50)).await.unwrap();
-        assert_eq!((made.stop, made.first_out), (record(last), None));
+        assert_eq!((made.stop, made.first_out), (last, None));
         assert!(message(&archive, time(51)).await.contains("00:00:50.000000Z"));
         // What the daemon archived behind our reach says nothing about it.
         archive.put_heartbeat(1, last.end.advance(8), at(60)).await;
@@ -297,9 +273,9 @@ mod tests {
         archive.put_backup(EARLY, 1, (first, first), at(5)).await;
         archive.put_backup(LATE, 1, (second, second), at(25)).await;
         let made = plan(&archive, time(15)).await.unwrap();
-        assert_eq!((made.backup.to_string().as_str(), made.stop), (EARLY, record(monday)));
+        assert_eq!((made.backup.to_string().as_str(), made.stop), (EARLY, monday));
         let made = plan(&archive, time(20)).await.unwrap();
-        assert_eq!((made.backup.to_string().as_str(), made.stop), (LATE, StopPoint::Immediate));
+        assert_eq!((made.backup.to_string().as_str(), made.stop), (LATE, second));
         assert_eq!(made.first_out.map(|xact| xact.start), Some(tuesday.start));
     }
 
@@ -324,9 +300,9 @@ mod tests {
             assert_eq!(after.lsn, second.end);
             assert_eq!(reason.as_deref(), Some("slot was lost"));
         }
-        assert_eq!(plan(&archive, time(30)).await.unwrap().stop, record(last));
-        assert_eq!(plan(&archive, RecoveryTarget::Latest).await.unwrap().stop, record(last));
-        assert_eq!(plan(&archive, time(10)).await.unwrap().stop, record(before));
+        assert_eq!(plan(&archive, time(30)).await.unwrap().stop, last);
+        assert_eq!(plan(&archive, RecoveryTarget::Latest).await.unwrap().stop, last);
+        assert_eq!(plan(&archive, time(10)).await.unwrap().stop, before);
     }
 
     #[tokio::test]
@@ -339,11 +315,11 @@ mod tests {
         archive.put_wal(1, &wal, backup.start, None).await;
         archive.put_backup(EARLY, 1, (backup, backup), at(5)).await;
         for (lsn, stop) in [
-            (backup.end, record(commit)),
-            (commit.start, record(commit)),
-            (commit.start.advance(1), record(long)),
-            (long.start.advance(1_200_000), record(last)),
-            (last.end, record(last)),
+            (backup.end, commit),
+            (commit.start, commit),
+            (commit.start.advance(1), long),
+            (long.start.advance(1_200_000), last),
+            (last.end, last),
         ] {
             let made = plan(&archive, RecoveryTarget::Lsn(lsn)).await.unwrap();
             assert_eq!(made.stop, stop, "{lsn}");
@@ -369,8 +345,8 @@ mod tests {
         let hidden = wal.restore_point(99, "hidden");
         archive.put_wal(1, &wal, Lsn::new(SEGMENT), None).await;
         archive.put_backup(EARLY, 1, (backup, backup), at(5)).await;
-        assert_eq!(plan(&archive, named("before_v2")).await.unwrap().stop, record(point));
-        assert_eq!(plan(&archive, named("hidden")).await.unwrap().stop, record(hidden));
+        assert_eq!(plan(&archive, named("before_v2")).await.unwrap().stop, point);
+        assert_eq!(plan(&archive, named("hidden")).await.unwrap().stop, hidden);
         let unknown = message(&archive, named("too_early")).await;
         assert!(unknown.ends_with("there are \"again\", \"before_v2\", \"hidden\""), "{unknown}");
         let twice = message(&archive, named("again")).await;
@@ -394,16 +370,16 @@ mod tests {
         assert!(matches!(missing, PlanError::NoHistory { .. }), "{missing}");
         archive.put_history(2, format!("1\t{}\tno recovery target specified\n", shared.end)).await;
         let made = plan(&archive, RecoveryTarget::Latest).await.unwrap();
-        assert_eq!((made.stop, made.timeline.get()), (record(alive), 2));
+        assert_eq!((made.stop, made.timeline.get()), (alive, 2));
         assert_eq!(made.path.legs.len(), 2);
         assert!(message(&archive, time(25)).await.contains("00:00:20.000000Z"));
         let first = TimelineChoice::Number(TimelineId::FIRST);
         let made = RestorePlan::make(&archive.cluster, time(30), first).await.unwrap();
-        assert_eq!((made.stop, made.timeline.get()), (record(dead), 1));
+        assert_eq!((made.stop, made.timeline.get()), (dead, 1));
         // A backup behind the fork does not lead to timeline 2, and the plan says so.
         archive.put_backup(LATE, 1, (behind, behind), at(35)).await;
         let made = plan(&archive, RecoveryTarget::Latest).await.unwrap();
-        assert_eq!((made.backup.to_string().as_str(), made.stop), (EARLY, record(alive)));
+        assert_eq!((made.backup.to_string().as_str(), made.stop), (EARLY, alive));
         assert!(made.reasons.iter().any(|reason| reason.contains(&shared.end.to_string())));
     }
 
@@ -491,7 +467,7 @@ mod tests {
         backups: &[(RecordRef, RecordRef)],
         lost: Option<u64>,
         at: TimestampTz,
-    ) -> Option<(StopPoint, Option<Lsn>)> {
+    ) -> Option<(RecordRef, Option<Lsn>)> {
         let size = pgkeep_proto::SegmentSize::new(SEGMENT).unwrap();
         backups.iter().rev().find_map(|(start, stop)| {
             let holds =
@@ -507,8 +483,8 @@ mod tests {
             let last_in =
                 xacts.iter().filter(is_in).rfind(|s| matches!(s.what, What::Commit { .. }));
             let stop_point = match last_in {
-                Some(sight) if sight.at.start >= stop.end => record(sight.at),
-                _ => StopPoint::Immediate,
+                Some(sight) if sight.at.start >= stop.end => sight.at,
+                _ => *stop,
             };
             let last_time = xacts.iter().filter_map(|s| xact_time(s)).max();
             // No earlier backup reaches further: refused for good.
@@ -566,7 +542,8 @@ mod tests {
                     let all = (made.summary.stop_lsn, made.reach);
                     let behind = within(&wal, all).find(|sight| sight.at.start >= lsn);
                     let sight = behind.or(within(&wal, all).last());
-                    let stop = sight.map_or(StopPoint::Immediate, |sight| record(sight.at));
+                    let made_of = |sight: &&Sight| sight.at.end == made.summary.stop_lsn;
+                    let stop = sight.or_else(|| wal.sights.iter().find(made_of)).unwrap().at;
                     prop_assert_eq!(made.stop, stop);
                     let newer = backups.iter().any(|(start, stop)| {
                         made.summary.stop_lsn < stop.end

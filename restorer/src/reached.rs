@@ -9,7 +9,7 @@
 use pgkeep_proto::wal::CommitRef;
 use pgkeep_proto::{Lsn, TimelineId};
 
-use crate::plan::{RestorePlan, StopPoint};
+use crate::plan::RestorePlan;
 use crate::server::ServerError;
 use crate::{Error, Result};
 
@@ -27,28 +27,19 @@ pub struct Reached {
 impl Reached {
     /// Reads the `log` of a recovery that ended without an error, and compares it with `plan`.
     pub(crate) fn judge(log: &str, plan: &RestorePlan) -> Result<Self> {
-        let (lsn, selected) = judge(log, plan.stop, plan.end)?;
+        let (lsn, selected) = judge(log, plan.stop.start)?;
         let timeline = selected.unwrap_or(plan.timeline);
         Ok(Self { lsn, last_commit: plan.last_in, timeline })
     }
 }
 
 /// Start of the last record replayed, and the new timeline if one was selected.
-fn judge(log: &str, stop: StopPoint, end: Lsn) -> Result<(Lsn, Option<TimelineId>)> {
+fn judge(log: &str, planned: Lsn) -> Result<(Lsn, Option<TimelineId>)> {
     // A server that shuts down at its target does not come to tell where redo was done.
-    let label = match stop {
-        StopPoint::Record { .. } => "recovery stopping after WAL location (LSN) \"",
-        StopPoint::Immediate => "redo done at ",
-    };
+    let label = "recovery stopping after WAL location (LSN) \"";
     let output = ServerError::Output { program: "postgres", what: "where recovery stopped" };
     let reached: Lsn = last_value(log, label).ok_or(output)?;
-    let planned = match stop {
-        StopPoint::Record { start, .. } if start != reached => Some(start),
-        // The record after which the data is consistent begins before the end of the backup.
-        StopPoint::Immediate if end <= reached => Some(end),
-        _ => None,
-    };
-    if let Some(planned) = planned {
+    if reached != planned {
         return Err(Error::EndedElsewhere { reached, planned });
     }
     let selected = last_value(log, "selected new timeline ID: ").and_then(TimelineId::new);
@@ -77,10 +68,7 @@ LOG:  selected new timeline ID: 12
 
     #[test]
     fn the_last_record_is_the_planned_one_or_it_is_an_error() {
-        let reached = |planned: u64| {
-            let stop = StopPoint::Record { start: Lsn::new(planned), end: Lsn::new(planned + 32) };
-            judge(LOG, stop, Lsn::new(planned + 32))
-        };
+        let reached = |planned: u64| judge(LOG, Lsn::new(planned));
         let lsn = Lsn::new(0x300_00D8);
         assert_eq!(reached(0x300_00D8).unwrap(), (lsn, TimelineId::new(12)));
         for planned in [0x300_00A0, 0x300_0100] {
@@ -90,15 +78,8 @@ LOG:  selected new timeline ID: 12
     }
 
     #[test]
-    fn an_immediate_stop_is_before_the_end_of_the_backup() {
-        let reached = |end: u64| judge(LOG, StopPoint::Immediate, Lsn::new(end));
-        assert!(reached(0x300_0100).is_ok());
-        assert!(matches!(reached(0x300_00D8), Err(Error::EndedElsewhere { .. })));
-    }
-
-    #[test]
     fn a_log_that_does_not_tell_is_an_error() {
-        let error = judge("LOG:  starting\n", StopPoint::Immediate, Lsn::ZERO).unwrap_err();
+        let error = judge("LOG:  starting\n", Lsn::ZERO).unwrap_err();
         assert!(matches!(error, Error::Server(ServerError::Output { .. })));
     }
 }

@@ -4,7 +4,7 @@
 //! value of a setting counts: so nothing that came with the backup outlives them.
 //!
 //! Invariants:
-//! * at most one target is set. Postgres refuses a second one, and sees even an empty value as an
+//! * one target is set. Postgres refuses a second one, and sees even an empty value as an
 //!   attempt when it comes after the one that is set;
 //! * nothing of the old server's is reached: neither its archive nor its primary nor its standbys.
 //!
@@ -16,9 +16,8 @@ use std::io;
 use std::path::Path;
 
 use pgkeep_catalog::durable;
-use pgkeep_proto::TimelineId;
+use pgkeep_proto::{Lsn, TimelineId};
 
-use crate::plan::StopPoint;
 use crate::{Error, RestoreCommand, Result};
 
 /// What of the old server's would reach beyond the restored one.
@@ -34,14 +33,9 @@ const NEUTRALISED: [(&str, &str); 9] = [
     ("recovery_min_apply_delay", "0"),
 ];
 
-/// All ways to name a target.
-const TARGETS: [&str; 5] = [
-    "recovery_target",
-    "recovery_target_lsn",
-    "recovery_target_name",
-    "recovery_target_time",
-    "recovery_target_xid",
-];
+/// The ways to name a target that are not ours.
+const OTHER_TARGETS: [&str; 4] =
+    ["recovery_target", "recovery_target_name", "recovery_target_time", "recovery_target_xid"];
 
 /// Files that Postgres wants in the data directory and some systems keep elsewhere.
 const CONFIGURATION: [(&str, &str); 3] = [
@@ -57,8 +51,8 @@ pub struct RecoverySettings {
     pub asked: String,
     /// How WAL is fetched.
     pub restore_command: RestoreCommand,
-    /// Where replay ends.
-    pub stop: StopPoint,
+    /// Start of the last record that is replayed.
+    pub stop: Lsn,
     /// The timeline to follow.
     pub timeline: TimelineId,
     /// What happens at the end.
@@ -114,28 +108,18 @@ impl RecoverySettings {
 /// The block of `postgresql.auto.conf`.
 impl std::fmt::Display for RecoverySettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let target = match (self.stop, self.action) {
-            (StopPoint::Record { start, .. }, _) => {
-                Some(("recovery_target_lsn", start.to_string()))
-            }
-            // Postgres sees that it may stop when it reads the next record, and the pin ends before
-            // that. It promotes at the end of WAL instead, and never before it is consistent.
-            (StopPoint::Immediate, TargetAction::Promote) => None,
-            (StopPoint::Immediate, _) => Some(("recovery_target", "immediate".to_owned())),
-        };
         writeln!(f, "\n# Written by pgkeep, asked for {}", self.asked.escape_debug())?;
         for (name, value) in NEUTRALISED {
             setting(f, name, value)?;
         }
-        let is_target = |name| target.as_ref().is_some_and(|(target, _)| *target == name);
-        for name in TARGETS.into_iter().filter(|name| !is_target(*name)) {
+        for name in OTHER_TARGETS {
             setting(f, name, "")?;
         }
         setting(f, "restore_command", self.restore_command.as_str())?;
         setting(f, "recovery_target_timeline", &self.timeline.get().to_string())?;
         setting(f, "recovery_target_inclusive", "true")?;
         setting(f, "recovery_target_action", self.action.as_str())?;
-        target.map_or(Ok(()), |(name, value)| setting(f, name, &value))
+        setting(f, "recovery_target_lsn", &self.stop.to_string())
     }
 }
 
@@ -158,51 +142,37 @@ fn setting(f: &mut impl Write, name: &str, value: &str) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use pgkeep_proto::Lsn;
-
     use super::*;
 
-    fn settings(stop: StopPoint) -> RecoverySettings {
+    fn settings() -> RecoverySettings {
         let path = Path::new("/opt/it's here\\pgkeep");
         RecoverySettings {
             asked: "name:a\nb".to_owned(),
             restore_command: RestoreCommand::new(path, path, &"main".parse().unwrap()).unwrap(),
-            stop,
+            stop: Lsn::new(0x16B_3740),
             timeline: TimelineId::FIRST,
             action: TargetAction::Promote,
         }
     }
 
-    fn record() -> StopPoint {
-        StopPoint::Record { start: Lsn::new(0x16B_3740), end: Lsn::new(0x16B_3770) }
-    }
-
-    fn empty_targets(text: &str) -> usize {
-        TARGETS.into_iter().filter(|name| text.contains(&format!("\n{name} = ''\n"))).count()
-    }
-
     #[test]
     fn the_one_target_comes_last_and_all_others_are_empty() {
-        let text = settings(record()).to_string();
+        let text = settings().to_string();
         assert_eq!(text.lines().last(), Some("recovery_target_lsn = '0/16B3740'"));
-        assert_eq!(empty_targets(&text), TARGETS.len() - 1);
-    }
-
-    #[test]
-    fn a_consistent_backup_is_promoted_at_the_end_of_its_wal() {
-        let text = settings(StopPoint::Immediate).to_string();
-        assert_eq!(empty_targets(&text), TARGETS.len());
+        for name in OTHER_TARGETS {
+            assert!(text.contains(&format!("\n{name} = ''\n")), "{name}");
+        }
     }
 
     #[test]
     fn what_was_asked_stays_in_its_comment() {
-        let text = settings(record()).to_string();
+        let text = settings().to_string();
         assert!(text.starts_with("\n# Written by pgkeep, asked for name:a\\nb\narchive_mode"));
     }
 
     #[test]
     fn quotes_and_backslashes_are_doubled() {
-        let text = settings(record()).to_string();
+        let text = settings().to_string();
         let line = text.lines().find(|line| line.starts_with("restore_command")).unwrap();
         let path = "''/opt/it''\\\\''''s here\\\\pgkeep''";
         assert!(line.starts_with(&format!("restore_command = '{path} --config {path} ")), "{line}");
@@ -215,7 +185,7 @@ mod tests {
         fs::write(path("postgresql.auto.conf"), "archive_mode = 'on'\n").unwrap();
         fs::write(path("postgresql.conf"), "port = 5433\n").unwrap();
         fs::write(path("standby.signal"), "").unwrap();
-        let written = settings(record()).write(directory.path()).unwrap();
+        let written = settings().write(directory.path()).unwrap();
         assert_eq!(written, ["pg_hba.conf", "pg_ident.conf"]);
         let auto = fs::read_to_string(path("postgresql.auto.conf")).unwrap();
         assert!(auto.starts_with("archive_mode = 'on'\n") && auto.contains("archive_mode = 'off'"));

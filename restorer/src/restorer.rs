@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pgkeep_catalog::Cluster;
+use pgkeep_catalog::{Cluster, failpoint};
 use rustix::process::geteuid;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -84,7 +84,7 @@ impl Restorer {
         let settings = RecoverySettings {
             asked,
             restore_command,
-            stop: plan.stop,
+            stop: plan.stop.start,
             timeline: plan.timeline,
             action,
         };
@@ -106,6 +106,7 @@ impl Restorer {
             Ok::<_, Error>(Restored { directory, configuration_written, action })
         })
         .await?;
+        failpoint::hit(failpoint::RESTORE_BEFORE_CONTROL);
         control.commit().await?;
         Ok(restored)
     }

@@ -29,28 +29,6 @@ pub(crate) fn at(seconds: i64) -> TimestampTz {
     TimestampTz::new(seconds * 1_000_000)
 }
 
-/// CRC-32C of the bytes behind those that gave `crc`, before the last inversion.
-fn crc32c(crc: u32, bytes: &[u8]) -> u32 {
-    const TABLE: [u32; 256] = {
-        let mut table = [0; 256];
-        let mut byte = 0u32;
-        while byte < 256 {
-            let (mut crc, mut bit) = (byte, 0);
-            while bit < 8 {
-                crc = (crc >> 1) ^ (0x82F6_3B78 & (crc & 1).wrapping_neg());
-                bit += 1;
-            }
-            table[byte as usize] = crc;
-            byte += 1;
-        }
-        table
-    };
-    bytes.iter().fold(crc, |crc, byte| {
-        let [low, ..] = (crc ^ u32::from(*byte)).to_le_bytes();
-        (crc >> 8) ^ TABLE[usize::from(low)]
-    })
-}
-
 /// WAL in the making, from its second segment on.
 #[derive(Clone, Debug)]
 pub(crate) struct Wal {
@@ -120,7 +98,7 @@ impl Wal {
         encoded.extend(700u32.to_le_bytes());
         encoded.extend(self.previous.to_le_bytes());
         encoded.extend([info, rmid, 0, 0]);
-        let crc = !crc32c(crc32c(!0, body), &encoded);
+        let crc = crc32c::crc32c_append(crc32c::crc32c(body), &encoded);
         encoded.extend(crc.to_le_bytes());
         encoded.extend(body);
         self.enter_page(0);

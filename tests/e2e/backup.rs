@@ -68,7 +68,7 @@ async fn a_backup_under_load_is_what_postgres_says_it_sent() {
     let mut verify = server.client("pg_verifybackup");
     verify.arg("--no-parse-wal").arg(&laid_down);
     run(verify).await.expect_success();
-    assert!(files > 1200, "only {files} files");
+    assert!(files > 1100, "only {files} files");
     println!("{id}: {files} files, {} bytes, as pg_verifybackup expects them", taken["size_bytes"]);
 }
 

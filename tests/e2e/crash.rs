@@ -4,7 +4,7 @@ use std::fs;
 
 use pgkeep_proto::Lsn;
 
-use crate::harness::{Archive, Pgkeep, Postgres, Workdir, wait_for};
+use crate::harness::{Archive, Pgkeep, Postgres, StopMode, Workdir, wait_for};
 
 /// WAL that must come before the next death.
 const PROGRESS: u64 = 1 << 20;
@@ -125,8 +125,36 @@ async fn a_pgkeep_that_is_told_to_stop_archives_everything_it_was_sent() {
     );
 }
 
+#[tokio::test]
+async fn a_server_that_shuts_down_does_not_wait_for_the_ship_interval() {
+    let workdir = Workdir::new("crash");
+    let mut server = Postgres::build(&workdir, "server").start().await;
+    let mut keep = Pgkeep::new(&workdir, "keep", &server);
+    let config = fs::read_to_string(keep.config()).unwrap();
+    keep.write_config(&config.replace("\"200ms\"", "\"1h\""));
+    keep.verb(&["init"]).await.expect_success();
+    keep.start();
+    server.sql("create table moments (id int)").await;
+    let sent = server.flush_lsn().await;
+    let asked = "select coalesce(max(sent_lsn), '0/0') from pg_stat_replication \
+                 where application_name = 'pgkeep'";
+    let is_sent = async || (lsn(&server.value(asked).await) >= sent).then_some(());
+    wait_for("everything to be sent", is_sent).await;
+
+    server.stop(StopMode::Fast).await;
+    let end = keep.archive().await.end().await;
+    server.start().await;
+    let checkpoint = lsn(&server.value("select checkpoint_lsn from pg_control_checkpoint()").await);
+    assert!(sent <= checkpoint && checkpoint < end, "{sent} <= {checkpoint} < {end}");
+    println!("the shutdown checkpoint at {checkpoint} was archived before the server ended");
+}
+
 /// Waits until the archive has passed `lsn`; where it ends then.
 async fn wait_progress(archive: &Archive, lsn: Lsn) -> Lsn {
     let has_passed = async || Some(archive.end().await).filter(|end| *end > lsn);
     wait_for(&format!("the archive to pass {lsn}"), has_passed).await
+}
+
+fn lsn(text: &str) -> Lsn {
+    text.parse().unwrap()
 }

@@ -1,4 +1,4 @@
-//! Bytes that are not those that were written, and bytes of somebody else: found, named, kept apart.
+//! Bytes that are not those that were written, and bytes of somebody else: found, named, kept out.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;

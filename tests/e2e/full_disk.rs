@@ -36,6 +36,7 @@ async fn a_full_disk_stops_the_acknowledgement_and_nothing_else() {
     assert!(told <= covered, "the server was told {told}, the repository ends at {covered}");
     assert!(covered < written, "nothing was stopped: {covered} of {written}");
     assert!(keep.daemon().exit_status().is_none(), "the daemon gave up");
+    let sound = archive.expect_sound().await;
 
     disk.free();
     let end = server.finish_segment().await;
@@ -45,7 +46,10 @@ async fn a_full_disk_stops_the_acknowledgement_and_nothing_else() {
     assert!(compared >= 2, "only {compared} segments were compared");
     let status = keep.json(&["status"]).await;
     assert_eq!(status["clusters"][0]["alerts"], serde_json::json!([]), "the trouble is over");
-    println!("stood at {covered} of {written}, told as {alert}; then {compared} segments equal");
+    println!(
+        "stood at {covered} of {written} with {sound} sound objects, told as {alert}; \
+         then {compared} segments equal"
+    );
 }
 
 /// What the server keeps for us from: it moves with what it is told.

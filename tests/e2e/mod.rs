@@ -8,5 +8,6 @@ mod gap;
 mod harness_itself;
 mod promotion;
 mod refusal;
+mod restore_time;
 mod status;
 mod stream;

@@ -3,7 +3,7 @@
 use std::fs;
 
 use pgkeep_catalog::history;
-use pgkeep_proto::{Lsn, TimelineHistory, TimelineId};
+use pgkeep_proto::{Lsn, SegmentName, TimelineHistory, TimelineId};
 
 use crate::harness::{Archive, Pgkeep, Postgres, Workdir, wait_for};
 
@@ -58,6 +58,69 @@ async fn a_promoted_standby_is_archived_from_its_fork_and_the_old_tail_is_kept()
     println!(
         "forked at {fork}, old tail up to {old_end} kept; {compared} segments of timeline 2 equal"
     );
+}
+
+#[tokio::test]
+async fn a_standby_that_is_promoted_while_it_is_archived_is_followed() {
+    let workdir = Workdir::new("promotion");
+    let primary = Postgres::build(&workdir, "primary").start().await;
+    let mut standby = primary.standby(&workdir, "standby").await;
+    let mut keep = Pgkeep::archiving(&workdir, "keep", &standby).await;
+    primary.sql("create table moments (id int)").await;
+    primary.finish_segment().await;
+    let archive = keep.archive().await;
+    let (first, second) = (TimelineId::FIRST, TimelineId::new(2).unwrap());
+    wait_archived(&archive, first, primary.flush_lsn().await).await;
+
+    standby.promote().await;
+    standby.sql("insert into moments values (1)").await;
+    let end = standby.finish_segment().await;
+    wait_archived(&archive, second, end).await;
+    let compared = archive.expect_equal(&standby.complete_segments().await).await;
+    assert!(compared >= 1, "no segment of timeline 2 was compared");
+    assert!(keep.daemon().exit_status().is_none());
+    let log = keep.daemon().log();
+    assert!(!log.contains("WARN"), "it was taken for trouble:\n{log}");
+    println!("followed from {} on; {compared} segments equal", archive.end_of(first).await);
+}
+
+#[tokio::test]
+async fn the_segment_of_the_fork_is_archived_after_a_crash_even_if_later_ones_are() {
+    let workdir = Workdir::new("promotion");
+    let primary =
+        Postgres::build(&workdir, "primary").setting("wal_keep_size", "64MB").start().await;
+    let mut standby = primary.standby(&workdir, "standby").await;
+    let mut keep = Pgkeep::archiving(&workdir, "keep", &standby).await;
+    primary.sql("create table moments (id int)").await;
+    let archive = keep.archive().await;
+    wait_archived(&archive, TimelineId::FIRST, primary.flush_lsn().await).await;
+    standby.promote().await;
+    for _ in 0..3 {
+        standby.sql("insert into moments values (1)").await;
+        standby.finish_segment().await;
+    }
+    let second = TimelineId::new(2).unwrap();
+    wait_archived(&archive, second, standby.flush_lsn().await).await;
+    let is_whole = async || {
+        let wholes = keep.objects("wal/00000002");
+        (wholes.len() >= 3).then_some(())
+    };
+    wait_for("three whole segments", is_whole).await;
+    keep.kill9().await;
+
+    let fork = archive.stretches().await[1].from;
+    let size = archive.cluster().segment_size();
+    let name = SegmentName::containing(second, fork, size).to_string();
+    for object in keep.objects("wal/00000002").iter().chain(&keep.objects("pieces/00000002")) {
+        if object.to_str().unwrap().contains(&name) {
+            fs::remove_file(object).unwrap();
+        }
+    }
+    assert!(archive.stretches().await[1].from > fork, "{name} is gone");
+    keep.start();
+    let is_back = async || (archive.stretches().await[1].from == fork).then_some(());
+    wait_for(&format!("{name} to come again"), is_back).await;
+    println!("{name} came again");
 }
 
 #[tokio::test]

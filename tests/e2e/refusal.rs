@@ -1,4 +1,5 @@
-//! Bad input: each ends with its documented exit code, one line of error and a hint, and archives nothing.
+//! Bad input: each ends with its documented exit code, one line of error and one of hint, and
+//! archives nothing.
 
 use std::fs;
 

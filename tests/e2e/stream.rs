@@ -87,7 +87,7 @@ async fn the_server_is_never_told_more_than_a_stranger_finds_in_the_repository()
     let (mut samples, mut last) = (0, first);
     while load.exit_status().is_none() {
         let flushed = told(&server).await;
-        // Asked after the server: what it was told before must be there by now, whatever came since.
+        // Asked after the server: what it was told before must be there by now.
         let covered = archive.end().await;
         assert!(
             flushed <= covered,

@@ -1,4 +1,4 @@
-//! The repository as a stranger sees it who has nothing else: no daemon, no server, no configuration.
+//! The repository as a stranger sees it who has nothing else: no daemon, no server.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pgkeep_catalog::coverage::{Coverage, Stretch};
-use pgkeep_catalog::sealed::Compression;
+use pgkeep_catalog::sealed::{Compression, Kind};
 use pgkeep_catalog::segment::ArchivedSegment;
+use pgkeep_catalog::store::StoreExt as _;
 use pgkeep_catalog::{Cluster, Encryption, Repository, RepositoryConfig};
 use pgkeep_proto::{Lsn, SegmentName, TimelineId};
 
@@ -62,6 +63,20 @@ impl Archive {
             }
         }
         files.len()
+    }
+
+    /// Fails the test unless every object that holds WAL can be read to its end. Their number.
+    pub(crate) async fn expect_sound(&self) -> usize {
+        let layout = self.cluster.layout();
+        let mut sound = 0;
+        for (kind, prefix) in [(Kind::Segment, layout.segments()), (Kind::Piece, layout.pieces())] {
+            for listed in self.cluster.store().list_all(&prefix).await.unwrap() {
+                let object = self.cluster.open_object(kind, &listed.key).await.unwrap();
+                object.read_all().await.unwrap();
+                sound += 1;
+            }
+        }
+        sound
     }
 
     /// The cluster, for what is asked of it only once.

@@ -37,6 +37,24 @@ impl Finished {
         );
         self
     }
+
+    /// Fails the test unless it ended with this code and said so with one error and one hint.
+    /// Gives the error.
+    pub(crate) fn expect_refusal(self, code: i32) -> String {
+        let finished = self.expect_code(code);
+        let said: Vec<&str> = finished.stderr.lines().filter(|line| !is_log(line)).collect();
+        let is_short = matches!(said.as_slice(), [error, hint]
+            if error.starts_with("error: ") && hint.starts_with("hint: "));
+        let call = &finished.call;
+        assert!(is_short, "{call} does not say one error and one hint:\n{}", said.join("\n"));
+        assert!(finished.stdout.is_empty(), "{call} printed {}", finished.stdout);
+        said[0].to_owned()
+    }
+}
+
+/// Whether a daemon logged this line: they begin with a time.
+fn is_log(line: &str) -> bool {
+    line.starts_with(|first: char| first.is_ascii_digit())
 }
 
 /// Runs a command to its end; one that does not end in time is killed and fails the test.

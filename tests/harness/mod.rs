@@ -6,6 +6,7 @@
 //! Control     pg_receivewal on a slot of its own: the bytes that must have been archived
 //! Pgkeep      the program under test with its pgkeep.toml
 //! Archive     its repository, read by a stranger who has nothing else
+//! Ledger      a table under load, and what of it was committed before any moment
 //! SmallDisk   a disk that gets full
 //! Child       anything of these that runs beside the test
 //! ```
@@ -21,6 +22,7 @@ mod child;
 mod command;
 mod control;
 mod installation;
+mod ledger;
 mod pgkeep;
 mod postgres;
 mod postgres_builder;
@@ -34,6 +36,7 @@ pub(crate) use self::{
     archive::Archive,
     child::Child,
     command::{Finished, run},
+    ledger::{Ledger, XactEnd},
     pgkeep::Pgkeep,
     postgres::{Postgres, StopMode},
     small_disk::SmallDisk,

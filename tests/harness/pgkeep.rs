@@ -93,6 +93,20 @@ state = "{state}"
         command
     }
 
+    /// Restores into a directory of its own, with `--to` and whatever else is in `arguments`.
+    /// The server `name` over it does not run yet.
+    pub(crate) async fn restore(
+        &self,
+        workdir: &Workdir,
+        name: &str,
+        arguments: &[&str],
+    ) -> (Postgres, Value) {
+        let data = workdir.path().join(format!("{name}.data"));
+        let restored = Postgres::over(workdir, name, &data);
+        let told = self.json(&[&["restore", data.to_str().unwrap()], arguments].concat()).await;
+        (restored, told)
+    }
+
     /// Starts the daemon beside the test.
     pub(crate) fn start(&mut self) {
         assert!(self.daemon.is_none(), "the daemon runs already");

@@ -66,6 +66,16 @@ impl Postgres {
         self.wait_ready().await;
     }
 
+    /// Starts it and waits until its recovery has ended and it accepts writes.
+    pub(crate) async fn recover(&mut self) {
+        self.start().await;
+        let mut child = self.child.take().expect("the server was started");
+        let in_recovery = "select pg_is_in_recovery()";
+        let is_promoted = async || (self.value(in_recovery).await == "f").then_some(());
+        child.until("the end of recovery", is_promoted).await;
+        self.child = Some(child);
+    }
+
     /// Starts it without waiting for anything.
     pub(crate) fn launch(&mut self) {
         let mut command =
