@@ -3,7 +3,7 @@
 //! Each section's struct lives beside its noun; here they are put together, merged and judged. Every
 //! problem is reported at once, with the name of its field. Nothing reads the environment later.
 //!
-//! `[cluster.NAME.ship]` overrides single fields of `[ship]` for that cluster.
+//! `[cluster.NAME.ship]` stands above `[ship]` and its variables, field by field.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,9 @@ const VARIABLES: [(&str, &str); 7] = [
     ("daemon", "state"),
     ("daemon", "user"),
 ];
+
+/// The one field among them that is a number.
+const NUMBER: &str = "in_flight_max";
 
 /// What is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]
@@ -149,30 +152,22 @@ impl Config {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let wrong = |what: String| ConfigError::Wrong { path: path.to_owned(), what };
-        let mut table: Table = text.parse().map_err(|e: toml::de::Error| wrong(e.to_string()))?;
+        let unread = |error: toml::de::Error| wrong(error.to_string().trim_end().to_owned());
+        let mut table: Table = text.parse().map_err(unread)?;
         override_by_variables(&mut table, variable);
-        let ships = take_ship_overrides(&mut table);
-        let raw: RawConfig = Value::Table(table)
-            .try_into()
-            .map_err(|e: toml::de::Error| wrong(located(text, &e)))?;
+        let raw: RawConfig = Value::Table(table).try_into().map_err(|error| {
+            // What is wrong in the text itself is told with its line.
+            unread(toml::from_str::<RawConfig>(text).err().unwrap_or(error))
+        })?;
         let mut problems = Vec::new();
         let mut clusters = BTreeMap::new();
         for (name, cluster) in raw.cluster {
             problems.extend(cluster.problems(&name));
-            let ship = match ships.get(&name) {
-                None => Ok(raw.ship.clone()),
-                Some(ship) => Value::Table(ship.clone()).try_into(),
-            };
-            match (name.parse::<ClusterName>(), ship) {
-                (Ok(parsed), Ok(ship)) => {
-                    problems.extend(ship.problems());
-                    clusters.insert(parsed, ClusterSettings { cluster, ship });
-                }
-                (parsed, ship) => {
-                    problems.extend(parsed.err().map(|error| error.to_string()));
-                    problems
-                        .extend(ship.err().map(|error| format!("cluster.{name}.ship: {error}")));
-                }
+            let ship = cluster.ship.over(&raw.ship);
+            problems.extend(ship.problems());
+            match name.parse::<ClusterName>() {
+                Ok(name) => drop(clusters.insert(name, ClusterSettings { cluster, ship })),
+                Err(error) => problems.push(error.to_string()),
             }
         }
         problems.extend(raw.ship.problems());
@@ -229,35 +224,16 @@ fn override_by_variables(table: &mut Table, variable: impl Fn(&str) -> Option<St
     for (section, field) in VARIABLES {
         let name = format!("PGKEEP_{section}_{field}").to_uppercase();
         if let Some(text) = variable(&name) {
-            let value = text.parse::<i64>().map_or(Value::String(text), Value::Integer);
+            let value = match text.parse() {
+                Ok(number) if field == NUMBER => Value::Integer(number),
+                _ => Value::String(text),
+            };
             let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
             if let Value::Table(section) = section {
                 section.insert(field.to_owned(), value);
             }
         }
     }
-}
-
-/// Takes `[cluster.NAME.ship]` out of the table, each laid over `[ship]`.
-fn take_ship_overrides(table: &mut Table) -> BTreeMap<String, Table> {
-    let global = table.get("ship").and_then(Value::as_table).cloned().unwrap_or_default();
-    let mut ships = BTreeMap::new();
-    let clusters = table.get_mut("cluster").and_then(Value::as_table_mut);
-    for (name, cluster) in clusters.into_iter().flatten() {
-        let own = cluster.as_table_mut().and_then(|cluster| cluster.remove("ship"));
-        if let Some(Value::Table(own)) = own {
-            let mut merged = global.clone();
-            merged.extend(own);
-            ships.insert(name.clone(), merged);
-        }
-    }
-    ships
-}
-
-/// The parser knows the place only while it has the text: a value that is wrong is looked for again.
-fn located(text: &str, error: &toml::de::Error) -> String {
-    let again = toml::from_str::<RawConfig>(text).err();
-    again.as_ref().unwrap_or(error).to_string().trim_end().to_owned()
 }
 
 fn state_default(path: &Path) -> PathBuf {

@@ -3,10 +3,11 @@
 use pgkeep_proto::Conninfo;
 use serde::Deserialize;
 
+use crate::ship::ShipOverrides;
 use crate::{Error, Result};
 
 /// One cluster.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClusterConfig {
     /// How to reach the server: a libpq connection string. May be left out where only restoring is
@@ -18,6 +19,18 @@ pub struct ClusterConfig {
     /// What counts as safe for the server: only `"repository"` exists yet.
     #[serde(default)]
     pub ack: Ack,
+    /// Fields of `[ship]` that are different for this cluster.
+    #[serde(default)]
+    pub ship: ShipOverrides,
+}
+
+/// Without `upstream`, which may hold a password.
+impl std::fmt::Debug for ClusterConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { slot, ack, ship, .. } = self;
+        let mut shown = f.debug_struct("ClusterConfig");
+        shown.field("slot", slot).field("ack", ack).field("ship", ship).finish_non_exhaustive()
+    }
 }
 
 /// When WAL counts as safe.

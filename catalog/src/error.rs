@@ -152,9 +152,9 @@ impl Error {
             Self::Denied { .. } => {
                 Some("run pgkeep as the user that owns the repository, and check its permissions")
             }
-            Self::Full { .. } => Some("free space, raise the quota or expire old backups"),
+            Self::Full { .. } => Some("free space or raise the quota"),
             Self::Damaged { .. } => {
-                Some("run `pgkeep verify` to learn what else is affected; do not delete the object")
+                Some("look at the disk below, do not delete the object, and take a new full backup")
             }
             Self::Foreign { .. } => Some(
                 "the object was copied or moved; each repository and cluster needs its own prefix",

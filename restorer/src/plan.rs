@@ -13,7 +13,7 @@
 //! `src/backend/access/transam/xlogrecovery.c`.
 
 use pgkeep_catalog::Cluster;
-use pgkeep_catalog::backup::{BackupId, BackupSummary};
+use pgkeep_catalog::backup::{BackupId, BackupSummary, Tablespace};
 use pgkeep_proto::wal::{CommitRef, FaultRef, RecordRef};
 use pgkeep_proto::{Lsn, TimelineId, TimestampTz};
 use serde::{Serialize, Serializer};
@@ -110,6 +110,9 @@ impl RestorePlan {
                 self.backup, summary.timeline, summary.stop_lsn, summary.size_bytes, summary.files,
             ),
         ];
+        for Tablespace { oid, location } in &summary.tablespaces {
+            lines.push(format!("tablespace {oid} was at {location}"));
+        }
         lines.extend(self.reasons.iter().map(|reason| format!("           {reason}")));
         lines.push(format!(
             "WAL        {}..{}, {} bytes, {}",

@@ -34,8 +34,8 @@ async fn twenty_random_commit_times_give_exactly_the_rows_committed_up_to_them()
     let (targets, inversions) = targets(&ledger.ends);
     let mut restored_from = [0, 0];
     for (number, at) in targets.iter().enumerate() {
-        let name = format!("restored-{number}");
-        let (mut restored, told) = keep.restore(&workdir, &name, &["--to", &at.to_string()]).await;
+        let mut restored = Postgres::without_data(&workdir, &format!("restored-{number}"));
+        let told = keep.restore(&restored, &["--to", &at.to_string()]).await;
         restored.recover().await;
         let rows = Ledger::rows_in(&restored).await;
         let expected = ledger.rows_at(*at);

@@ -93,18 +93,10 @@ state = "{state}"
         command
     }
 
-    /// Restores into a directory of its own, with `--to` and whatever else is in `arguments`.
-    /// The server `name` over it does not run yet.
-    pub(crate) async fn restore(
-        &self,
-        workdir: &Workdir,
-        name: &str,
-        arguments: &[&str],
-    ) -> (Postgres, Value) {
-        let data = workdir.path().join(format!("{name}.data"));
-        let restored = Postgres::over(workdir, name, &data);
-        let told = self.json(&[&["restore", data.to_str().unwrap()], arguments].concat()).await;
-        (restored, told)
+    /// Restores into the data directory of `server`, with `--to` and whatever else is in `arguments`.
+    pub(crate) async fn restore(&self, server: &Postgres, arguments: &[&str]) -> Value {
+        let data = server.data().to_str().unwrap();
+        self.json(&[&["restore", data], arguments].concat()).await
     }
 
     /// Starts the daemon beside the test.

@@ -46,17 +46,13 @@ pub(crate) enum StopMode {
 impl Postgres {
     /// A new server `name` in `workdir`, still to be described.
     pub(crate) fn build(workdir: &Workdir, name: &str) -> PostgresBuilder {
-        PostgresBuilder::new(Self::at(workdir, name, None))
+        PostgresBuilder::new(Self::without_data(workdir, name))
     }
 
-    /// A server over a data directory that is there already: a restored one. It does not run yet.
-    pub(crate) fn over(workdir: &Workdir, name: &str, data: &Path) -> Self {
-        Self::at(workdir, name, Some(data.to_owned()))
-    }
-
-    fn at(workdir: &Workdir, name: &str, data: Option<PathBuf>) -> Self {
+    /// A server `name` whose data directory is still to be made, by a restore perhaps.
+    pub(crate) fn without_data(workdir: &Workdir, name: &str) -> Self {
         let directory = workdir.subdirectory(name);
-        let data = data.unwrap_or_else(|| directory.join("data"));
+        let data = directory.join("data");
         Self { name: name.to_owned(), data, directory, port: 5432, is_on_tcp: false, child: None }
     }
 
@@ -149,7 +145,7 @@ impl Postgres {
 
     /// A standby cloned from this server. It streams, and answers queries.
     pub(crate) async fn standby(&self, workdir: &Workdir, name: &str) -> Self {
-        let mut standby = Self::at(workdir, name, None);
+        let mut standby = Self::without_data(workdir, name);
         let mut command = self.client("pg_basebackup");
         command.args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata"]);
         command.arg(&standby.data);

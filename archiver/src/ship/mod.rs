@@ -4,8 +4,10 @@
 //! `put` stores one run. Runs are stored at the same time; acknowledgement is in order.
 
 mod backlog;
+mod config;
 mod put;
 mod shipper;
 
+pub use config::{ShipConfig, ShipOverrides};
 pub use put::put;
-pub use shipper::{Effect, Event, Known, ShipConfig, Shipment, Shipper};
+pub use shipper::{Effect, Event, Known, Shipment, Shipper};

@@ -24,10 +24,10 @@ use bytes::Bytes;
 use pgkeep_catalog::piece::WalRun;
 use pgkeep_proto::wal::Tally;
 use pgkeep_proto::{Lsn, SegmentName, SegmentSize, TimelineId, TimestampTz};
-use serde::Deserialize;
 use tokio::time::Instant;
 
 use super::backlog::Backlog;
+use super::config::ShipConfig;
 
 /// Most bytes of WAL held in memory, cut or not.
 const HELD_MAX: u64 = 48 << 20;
@@ -37,45 +37,6 @@ const WHOLE_SIZE_MAX: u64 = 16 << 20;
 
 /// Largest piece of a segment that is larger than [`WHOLE_SIZE_MAX`].
 const PIECE_SIZE_MAX: u64 = 8 << 20;
-
-/// How WAL is shipped: `[ship]` of the configuration.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ShipConfig {
-    /// How long WAL may wait before it is shipped. Default `1s`; from `10ms` to `1h`.
-    pub interval: jiff::SignedDuration,
-    /// How many objects may be on their way at once. Default 4; from 1 to 16.
-    pub in_flight_max: usize,
-}
-
-impl Default for ShipConfig {
-    fn default() -> Self {
-        // One second is the RPO we promise; four objects hide the latency of a store without
-        // filling the memory.
-        Self { interval: jiff::SignedDuration::from_secs(1), in_flight_max: 4 }
-    }
-}
-
-impl ShipConfig {
-    /// Every problem of this section.
-    pub fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let (least, most) = (Duration::from_millis(10), Duration::from_secs(3600));
-        if !(least..=most).contains(&self.interval()) {
-            problems.push(format!("ship.interval = {:#}: must be from 10ms to 1h", self.interval));
-        }
-        if !(1..=16).contains(&self.in_flight_max) {
-            problems
-                .push(format!("ship.in_flight_max = {}: must be from 1 to 16", self.in_flight_max));
-        }
-        problems
-    }
-
-    /// The interval; zero for a negative one.
-    pub fn interval(&self) -> Duration {
-        Duration::try_from(self.interval).unwrap_or(Duration::ZERO)
-    }
-}
 
 /// A piece that the repository holds already in the segment where the stream begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

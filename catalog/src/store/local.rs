@@ -171,7 +171,10 @@ impl Root {
             identity(&directory.metadata()?)?;
             Ok(Self { path, directory })
         });
-        opened.map_err(|e| Error::io(format!("open {path:?}"), e))
+        opened.map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => Error::NoRepository { location: path.display().to_string() },
+            _ => Error::io(format!("open {path:?}"), error),
+        })
     }
 
     /// Whether this is still the directory that was opened.

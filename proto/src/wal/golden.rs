@@ -1,8 +1,6 @@
 //! The scanner against WAL of real servers, which `tests/golden/make.sh` keeps at hand together
 //! with what `pg_waldump` says about it.
 
-use std::path::PathBuf;
-
 use super::synthetic::{Seen, scan};
 use super::{Finding, Scanner, Tally, XactEnd, XactRecord};
 use crate::{Lsn, SegmentName, SegmentSize};
@@ -37,24 +35,34 @@ fn size() -> SegmentSize {
     SegmentSize::new(1 << 20).unwrap()
 }
 
-fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/15/wal")
-}
+/// Segments of a real server, without the zeros at their ends.
+const SEGMENTS: [(&str, &[u8]); 3] = [
+    (
+        "000000010000000000000009",
+        include_bytes!("../../../tests/golden/15/wal/000000010000000000000009"),
+    ),
+    (
+        "00000001000000000000000A",
+        include_bytes!("../../../tests/golden/15/wal/00000001000000000000000A"),
+    ),
+    (
+        "00000001000000000000000B",
+        include_bytes!("../../../tests/golden/15/wal/00000001000000000000000B"),
+    ),
+];
+
+/// What `pg_waldump` says of them.
+const RECORDS: &str = include_str!("../../../tests/golden/15/wal/records.txt");
 
 /// Where the kept WAL begins, and all of it, with the zeros that were cut off.
 fn golden_wal() -> (Lsn, Vec<u8>) {
-    let mut names: Vec<_> = std::fs::read_dir(folder())
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().into_string().ok()?.parse().ok())
-        .collect();
-    names.sort_unstable();
     let mut wal = Vec::new();
-    for name in &names {
-        let name: &SegmentName = name;
-        wal.extend(std::fs::read(folder().join(name.to_string())).unwrap());
+    for (_, segment) in SEGMENTS {
+        wal.extend_from_slice(segment);
         wal.resize(wal.len().next_multiple_of(1 << 20), 0);
     }
-    (names[0].start(size()).unwrap(), wal)
+    let first: SegmentName = SEGMENTS[0].0.parse().unwrap();
+    (first.start(size()).unwrap(), wal)
 }
 
 /// A line of `records.txt`.
@@ -77,11 +85,10 @@ fn padded(lsn: Lsn) -> String {
 #[test]
 fn records_agree_with_pg_waldump_one_by_one() {
     let (begin, wal) = golden_wal();
-    let expected = std::fs::read_to_string(folder().join("records.txt")).unwrap();
     for cut in [usize::MAX, 8192, 1000, 7] {
         let seen = scan(&mut Scanner::new(begin, size()), &wal, &[cut]);
         let lines: Vec<_> = seen.iter().map(line_of).collect();
-        assert_eq!(lines, expected.lines().collect::<Vec<_>>());
+        assert_eq!(lines, RECORDS.lines().collect::<Vec<_>>());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Scans a stretch of WAL and sums it up, object by object.
 //!
-//! *Place*: the receiver feeds what arrives and cuts where it cuts a piece; whoever makes one
-//! object of several joins their summaries instead of scanning again.
+//! *Place*: the shipper feeds what it cuts off its backlog; whoever makes one object of several joins
+//! their summaries instead of scanning again.
 //!
 //! Invariant: summaries of consecutive objects, joined, equal the summary of the whole.
 
