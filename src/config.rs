@@ -54,7 +54,7 @@ pub(crate) enum ConfigError {
     Wrong {
         /// The file.
         path: PathBuf,
-        /// Every problem, one a line.
+        /// Every problem.
         what: String,
     },
     /// It is not clear which cluster is meant.
@@ -74,7 +74,9 @@ impl ConfigError {
             }
             Self::Wrong { .. } => Some("docs/config.md describes every field".to_owned()),
             Self::WhichCluster { .. } => Some("name one with --cluster NAME".to_owned()),
-            Self::Unreadable { .. } => None,
+            Self::Unreadable { .. } => {
+                Some("check --config and PGKEEP_CONFIG, and that this user may read it".to_owned())
+            }
         }
     }
 }
@@ -152,7 +154,7 @@ impl Config {
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<Self, ConfigError> {
         let wrong = |what: String| ConfigError::Wrong { path: path.to_owned(), what };
-        let unread = |error: toml::de::Error| wrong(error.to_string().trim_end().to_owned());
+        let unread = |error: toml::de::Error| wrong(one_line(text, &error));
         let mut table: Table = text.parse().map_err(unread)?;
         override_by_variables(&mut table, variable);
         let raw: RawConfig = Value::Table(table).try_into().map_err(|error| {
@@ -183,7 +185,7 @@ impl Config {
         problems.extend(socket_problem(&state));
         problems.dedup();
         if !problems.is_empty() {
-            return Err(wrong(problems.join("\n")));
+            return Err(wrong(problems.join("; ")));
         }
         let user = raw.daemon.user.unwrap_or_else(|| USER_DEFAULT.to_owned());
         let path = path.to_owned();
@@ -233,6 +235,16 @@ fn override_by_variables(table: &mut Table, variable: impl Fn(&str) -> Option<St
                 section.insert(field.to_owned(), value);
             }
         }
+    }
+}
+
+/// What is wrong with the text and, where that is known, in which line.
+fn one_line(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', " ");
+    let before = error.span().and_then(|span| text.get(..span.start));
+    match before {
+        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
+        None => message,
     }
 }
 

@@ -16,6 +16,7 @@ use pgkeep_catalog::coverage::Coverage;
 use pgkeep_catalog::gap::Gap;
 use pgkeep_catalog::layout::WriterKind;
 use pgkeep_catalog::piece::Piece;
+use pgkeep_catalog::segment::ArchivedSegment;
 use pgkeep_catalog::{Clock, Cluster, WriterEpoch, history, segment};
 use pgkeep_proto::replication::IdentifySystem;
 use pgkeep_proto::{
@@ -28,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::heartbeat::HeartbeatWriter;
 use crate::init::same_cluster;
-use crate::receive::{Archived, Receiver, Refusal, Start, decide, resume_scan};
+use crate::receive::{Archived, Expected, Receiver, Refusal, Start, decide, resume_scan};
 use crate::ship::{Known, ShipConfig, Shipper};
 use crate::stream::{Outcome, Stream};
 use crate::upstream::{Purpose, Session, ensure_slot, recreate_slot};
@@ -127,13 +128,13 @@ impl Archiver {
         let started = Instant::now();
         let mut rpo = Rpo::default();
         let mut has_streamed = false;
-        let mut removed = false;
+        let mut resumption = Resumption::Compare;
         let mut pauses = pauses();
         while !stop.is_cancelled() {
             let round_started = Instant::now();
             let connected = tokio::select! {
                 () = stop.cancelled() => return Ok(()),
-                result = self.connect(epoch, std::mem::take(&mut removed), rpo) => result,
+                result = self.connect(epoch, resumption, rpo) => result,
             };
             let result = match connected {
                 Ok(Some(stream)) => {
@@ -158,7 +159,7 @@ impl Archiver {
                 Ok(Outcome::TimelineEnded) => continue,
                 Err(error) => error,
             };
-            removed = error.is_wal_removed();
+            resumption = resumption.after(&error);
             if !self.is_worth_retrying(&error, has_streamed, started) {
                 return Err(error);
             }
@@ -196,9 +197,13 @@ impl Archiver {
         self.alerts.raise("upstream", now, message);
     }
 
-    /// One connection up to the first byte. `removed` says that the server no longer had the WAL that
-    /// came next.
-    async fn connect(&self, epoch: WriterEpoch, removed: bool, rpo: Rpo) -> Result<Option<Stream>> {
+    /// One connection up to the first byte.
+    async fn connect(
+        &self,
+        epoch: WriterEpoch,
+        resumption: Resumption,
+        rpo: Rpo,
+    ) -> Result<Option<Stream>> {
         let mut session = Session::open(&self.conninfo, Purpose::Wal).await?;
         let identity = session.identify_system().await?;
         let size = session.segment_size().await?;
@@ -206,13 +211,18 @@ impl Archiver {
         let history = self.fetch_histories(&mut session, epoch, &identity).await?;
         let slot_keeps = ensure_slot(&mut session, &self.slot).await?;
         let coverage = Coverage::read(&self.cluster).await?;
-        let mut archived = Archived::followed(&coverage, &Gap::read_all(&self.cluster).await?);
-        if let (true, Some(lost)) = (removed, archived) {
+        let expected = Expected { history: &history, slot_keeps, size };
+        let gaps = Gap::read_all(&self.cluster).await?;
+        let mut archived = Archived::followed(&coverage, &gaps, expected);
+        if let (Resumption::Lost, Some(lost)) = (resumption, archived) {
             let to = self.record_gap(&mut session, epoch, lost, slot_keeps, &history).await?;
             archived = Some(to);
         }
-        let start = decide(archived, &history, identity.flushed, slot_keeps, size)
+        let mut start = decide(archived, &history, identity.flushed, slot_keeps, size)
             .map_err(|refusal| refused(refusal, archived, &identity))?;
+        if let (Resumption::Compare, Some(archived)) = (resumption, archived) {
+            start = start.for_comparison(archived, &coverage, size);
+        }
         let shipper = self.shipper(archived, start, size).await?;
         self.make_missing_wholes(epoch).await;
         tracing::info!(
@@ -309,10 +319,26 @@ impl Archiver {
     ) -> Result<Shipper> {
         let previous = archived.map(|archived| archived.timeline);
         let tally = resume_scan(&self.cluster, previous, start.at).await?;
-        let name = SegmentName::containing(start.timeline, start.at, size);
-        let known = Piece::chain(&self.cluster, name).await?;
-        let known = known.iter().map(|piece| Known { from: piece.from, to: piece.to }).collect();
+        let known = self.known(start, size).await?;
         Ok(Shipper::new(start.timeline, start.at, size, tally, known, &self.config))
+    }
+
+    /// What the segment in which the stream begins holds already: pieces, else the whole. A large
+    /// segment is not compared as a whole, as it is never held as a whole.
+    async fn known(&self, start: Start, size: SegmentSize) -> Result<Vec<Known>> {
+        let name = SegmentName::containing(start.timeline, start.at, size);
+        let pieces = Piece::chain(&self.cluster, name).await?;
+        let piece = |piece: &Piece| Known { from: piece.from, to: piece.to, is_whole: false };
+        let mut known: Vec<_> = pieces.iter().map(piece).collect();
+        if known.is_empty() && Shipper::holds_whole(size) {
+            let whole = ArchivedSegment::open(&self.cluster, name).await?;
+            known.extend(whole.map(|whole| Known {
+                from: whole.start(),
+                to: whole.to(),
+                is_whole: true,
+            }));
+        }
+        Ok(known)
     }
 
     /// Segments that an earlier run finished in pieces and did not live to make whole. Nothing waits
@@ -326,6 +352,28 @@ impl Archiver {
         };
         if let Err(error) = made.await {
             tracing::warn!(error = %error, "segments could not be made whole");
+        }
+    }
+}
+
+/// How a round takes up the archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resumption {
+    /// With the last stored segment, to compare it with the server's.
+    Compare,
+    /// With the first byte that is missing: the server no longer has what is before.
+    Continue,
+    /// Behind a gap: the server no longer has the first byte that is missing.
+    Lost,
+}
+
+impl Resumption {
+    /// What the next round does after one that failed.
+    fn after(self, error: &Error) -> Self {
+        match (error.is_wal_removed(), self) {
+            (false, _) => Self::Compare,
+            (true, Self::Compare) => Self::Continue,
+            (true, Self::Continue | Self::Lost) => Self::Lost,
         }
     }
 }

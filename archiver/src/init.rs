@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use pgkeep_catalog::{Clock, Cluster, ClusterName, ClusterRecord, Repository};
+use pgkeep_catalog::{Clock, Cluster, ClusterName, ClusterRecord, Repository, RepositoryConfig};
 use pgkeep_proto::replication::{IdentifySystem, SlotPosition};
 use pgkeep_proto::{Conninfo, Lsn, SegmentSize, TimestampTz};
 
@@ -25,9 +25,9 @@ pub struct Initialized {
     pub slot_is_new: bool,
 }
 
-/// Registers the server at `conninfo` as `name`.
+/// Registers the server at `conninfo` as `name` in the repository that `config` names.
 pub async fn init(
-    repository: Arc<Repository>,
+    config: &RepositoryConfig,
     name: ClusterName,
     conninfo: &Conninfo,
     slot: &str,
@@ -36,6 +36,7 @@ pub async fn init(
     let mut session = Session::open(conninfo, Purpose::Wal).await?;
     let identity = session.identify_system().await?;
     let segment_size = session.segment_size().await?;
+    let repository = Arc::new(Repository::open_or_create(config).await?);
     let (cluster, is_new) = match Cluster::open(Arc::clone(&repository), name.clone()).await {
         Ok(cluster) => {
             same_cluster(&cluster, &identity, segment_size)?;

@@ -32,6 +32,9 @@ use crate::{Error, Result};
 /// How long a stream that was told to stop may take to ship what it has.
 const STOP_DEADLINE: Duration = Duration::from_secs(10);
 
+/// A shipment that is on its way for so long needs a human.
+const STORE_SLOW: Duration = Duration::from_secs(5);
+
 /// How a stream ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -165,6 +168,7 @@ impl Stream {
 
     async fn tick(&mut self, tasks: &mut JoinSet<Result<Done>>) -> Result<()> {
         self.ship(ship::Event::Tick, tasks);
+        self.watch_store();
         if !self.shipper.has_room() {
             self.receive(receive::Event::Deaf, tasks).await?;
         }
@@ -206,6 +210,24 @@ impl Stream {
                     Ok(Done::Whole(name))
                 }),
             };
+        }
+    }
+
+    /// Says so when the repository does not take what it is given.
+    fn watch_store(&self) {
+        let waited = self.shipper.oldest_since().map(|since| since.elapsed());
+        match waited.filter(|waited| *waited >= STORE_SLOW) {
+            None => self.alerts.clear("store"),
+            Some(waited) => {
+                let now = TimestampTz::from_timestamp(self.clock.now());
+                let message = format!(
+                    "WAL at {} has been on its way to the repository for {} s; the server keeps \
+                     what follows",
+                    self.shipper.archived(),
+                    waited.as_secs()
+                );
+                self.alerts.raise("store", now, message);
+            }
         }
     }
 

@@ -45,13 +45,13 @@ impl Figure {
 
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:50}{:>10.3} {:5}", self.what, self.value, self.unit)?;
+        write!(f, "{:46}{:>9.3} {:4}", self.what, self.value, self.unit)?;
         if let Some((least, most)) = self.spread {
-            write!(f, "  {:22}", format!("({least:.3} to {most:.3})"))?;
+            write!(f, "{:22}", format!("({least:.3} to {most:.3})"))?;
         }
         if let Some(limit) = self.limit {
             let verdict = if self.value < limit { "holds" } else { "MISSED" };
-            write!(f, "  claim < {limit}: {verdict}")?;
+            write!(f, "claim < {limit}: {verdict}")?;
         }
         Ok(())
     }

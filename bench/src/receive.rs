@@ -107,8 +107,8 @@ fn make_backlog(server: &Server<'_>, load: Load) -> Result<String> {
             }
         }
     }
-    server.psql(&["select pg_switch_wal()"])?;
-    server.wal_end()
+    // In one session, before the server adds something of its own behind the switch.
+    server.psql(&["select pg_switch_wal()", "select pg_current_wal_flush_lsn()"])
 }
 
 /// What it took, and the most MiB of memory.

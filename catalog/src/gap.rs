@@ -6,11 +6,11 @@
 use minicbor::{Decode, Encode};
 use pgkeep_proto::{Lsn, TimelineId, TimestampTz};
 
-use crate::Result;
 use crate::cluster::{Cluster, decode};
 use crate::epoch::WriterEpoch;
 use crate::sealed::Kind;
 use crate::store::{PutMode, StoreExt};
+use crate::{Error, Result};
 
 /// Positions `from..to` of a timeline that never came.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
@@ -33,12 +33,21 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Records it for ever. A gap that begins at the same place is recorded already.
+    /// Records it for ever. The same gap may be recorded again; another one that begins at the same
+    /// place contradicts it.
     pub async fn put(&self, cluster: &Cluster, epoch: WriterEpoch) -> Result<()> {
         let key = cluster.layout().gap(self.timeline, self.from);
         let content = minicbor::to_vec(self).unwrap_or_default();
-        match cluster.put(Kind::Gap, key, epoch, PutMode::Create, content.into()).await {
-            Err(error) if error.is_already_exists() => Ok(()),
+        match cluster.put(Kind::Gap, key.clone(), epoch, PutMode::Create, content.into()).await {
+            Err(error) if error.is_already_exists() => {
+                let recorded: Self =
+                    decode(&key, &cluster.open_object(Kind::Gap, &key).await?.read_all().await?)?;
+                if recorded.to == self.to {
+                    return Ok(());
+                }
+                let what = format!("a gap up to {} is recorded there", recorded.to);
+                Err(Error::Conflict { key, what })
+            }
             other => other.map(|_| ()),
         }
     }

@@ -167,6 +167,12 @@ pub async fn put(cluster: &Cluster, epoch: WriterEpoch, run: &WalRun) -> Result<
     }
 }
 
+/// Checks that the stored whole segment holds the same bytes as `run`, which is all of it.
+pub async fn adopt(cluster: &Cluster, run: &WalRun) -> Result<()> {
+    let name = SegmentName::containing(run.timeline, run.from, cluster.segment_size());
+    same_or_conflict(cluster, name, run.digest()).await
+}
+
 /// Makes the whole object of a segment out of its pieces, a few frames at a time. One that is there
 /// already must hold the same.
 pub async fn make_whole(cluster: &Cluster, epoch: WriterEpoch, name: SegmentName) -> Result<()> {

@@ -132,7 +132,7 @@ pub struct DaemonStatus {
 /// A condition that needs a human.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alert {
-    /// Which condition: `upstream`, `gap`, `wal_damage`.
+    /// Which condition: `upstream`, `store`, `gap`, `wal_damage`.
     pub name: String,
     /// Since when.
     pub since: TimestampTz,

@@ -176,9 +176,10 @@ impl TimelineHistory {
         self.ancestors.iter().find(|a| lsn < a.switch).map_or(self.timeline, |a| a.timeline)
     }
 
-    /// Where this timeline's own WAL begins.
-    pub fn begin(&self) -> Lsn {
-        self.ancestors.last().map_or(Lsn::ZERO, |a| a.switch)
+    /// Where the own WAL of `timeline` begins, which is this one or an ancestor.
+    pub fn begin_of(&self, timeline: TimelineId) -> Option<Lsn> {
+        let before = self.ancestors.iter().rfind(|ancestor| ancestor.timeline < timeline);
+        self.contains(timeline).then(|| before.map_or(Lsn::ZERO, |ancestor| ancestor.switch))
     }
 
     /// The timeline that was left for this one, or for `timeline` on the way here.
@@ -206,6 +207,9 @@ mod tests {
         assert_eq!(history.timeline_at("0/3000157".parse().unwrap()), tli(1));
         assert_eq!(history.timeline_at("0/3000158".parse().unwrap()), tli(2));
         assert_eq!(history.timeline_at("0/50000A0".parse().unwrap()), tli(3));
+        assert_eq!(history.begin_of(tli(1)), Some(Lsn::ZERO));
+        assert_eq!(history.begin_of(tli(3)), history.switch_out_of(tli(2)));
+        assert_eq!(history.begin_of(tli(4)), None);
         assert_eq!(history.next_after(tli(1)), Some(tli(2)));
         assert_eq!(history.next_after(tli(2)), Some(tli(3)));
     }

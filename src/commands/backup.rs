@@ -8,6 +8,7 @@ use pgkeep_archiver::control;
 use pgkeep_catalog::SystemClock;
 use pgkeep_proto::base_backup::CheckpointMode;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,7 @@ pub(super) async fn run(context: &Context, arguments: &BackupArgs) -> anyhow::Re
         progress,
     };
     let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
     let report = {
         let mut taking = Box::pin(backup.run(&stop));
         let mut showing = Box::pin(show(context, watched));
@@ -43,6 +45,7 @@ pub(super) async fn run(context: &Context, arguments: &BackupArgs) -> anyhow::Re
                 report = &mut taking => break report?,
                 () = &mut showing => {}
                 _ = tokio::signal::ctrl_c() => stop.cancel(),
+                _ = terminate.recv() => stop.cancel(),
             }
         }
     };

@@ -1,8 +1,6 @@
 //! `pgkeep init`: makes the repository, registers the cluster, makes the slot. May be run again.
 
-use std::sync::Arc;
-
-use pgkeep_catalog::{Repository, SystemClock};
+use pgkeep_catalog::SystemClock;
 use serde_json::json;
 
 use super::Context;
@@ -14,10 +12,10 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let settings = context.config.cluster(&name)?;
     let conninfo = settings.cluster.conninfo(name.as_str())?;
     let slot = &settings.cluster.slot;
-    let repository = Arc::new(Repository::open_or_create(&context.config.repository).await?);
-    let location = repository.store().location();
+    let repository = &context.config.repository;
     let done = pgkeep_archiver::init(repository, name, &conninfo, slot, &SystemClock).await?;
     let cluster = &done.cluster;
+    let location = cluster.store().location();
     let value = json!({
         "ok": true,
         "repository": location,

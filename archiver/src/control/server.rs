@@ -147,7 +147,8 @@ fn fill_in(status: &mut ClusterStatus, archiver: &ArchiverHandle) {
     status.timeline = live.timeline.or(status.timeline);
     status.server_lsn = live.server;
     status.received_lsn = live.received;
-    status.archived_lsn = live.archived.or(status.archived_lsn);
+    // A stream that has just begun compares what is stored before it goes on behind it.
+    status.archived_lsn = live.archived.max(status.archived_lsn);
     status.archived_commit_time = live.archived_commit_time.or(status.archived_commit_time);
     status.caught_up_at = live.caught_up_at.or(status.caught_up_at);
     status.rpo_seconds = live.caught_up_arrival.map(|arrival| arrival.elapsed().as_secs_f64());

@@ -11,5 +11,5 @@ mod status;
 
 pub use receiver::{Effect, Event, Receiver};
 pub use resume::resume_scan;
-pub use start::{Archived, Refusal, Start, decide};
+pub use start::{Archived, Expected, Refusal, Start, decide};
 use status::StatusPacer;

@@ -5,6 +5,9 @@
 //! server whose history does not contain what is archived, or that has less on the same timeline, is
 //! another branch: it is refused before its first byte.
 //!
+//! An archive that ends with a whole segment is gone on with one segment earlier: the server's bytes are
+//! then compared with the stored ones, and a clone is noticed before its first byte is added.
+//!
 //! Segments are stored at the same time, so a crash may leave a later one stored and an earlier one
 //! not. Such a hole is not the end of the archive and not a gap: the stream goes back and fills it.
 
@@ -23,22 +26,54 @@ pub struct Archived {
     pub is_behind_gap: bool,
 }
 
+/// Where the archive of a timeline ought to begin.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// History of the server's timeline.
+    pub history: &'a TimelineHistory,
+    /// From where the slot keeps WAL.
+    pub slot_keeps: Lsn,
+    /// Size of a segment.
+    pub size: SegmentSize,
+}
+
 impl Archived {
     /// What there is of the highest timeline, up to the first place where WAL is missing that is not
-    /// recorded as lost.
-    pub fn followed(coverage: &Coverage, gaps: &[Gap]) -> Option<Self> {
+    /// recorded as lost; that may be its very beginning.
+    pub fn followed(coverage: &Coverage, gaps: &[Gap], expected: Expected<'_>) -> Option<Self> {
         let timeline = coverage.latest_timeline()?;
-        let stretches = coverage.stretches().iter().filter(|s| s.timeline == timeline);
-        let mut archived: Option<Self> = None;
-        for stretch in stretches {
-            if archived.is_some_and(|archived| stretch.from != archived.end) {
-                break;
-            }
-            let gap = gaps.iter().find(|gap| gap.timeline == timeline && gap.from == stretch.to);
-            let end = gap.map_or(stretch.to, |gap| gap.to);
-            archived = Some(Self { timeline, end, is_behind_gap: gap.is_some() });
+        let first = coverage.stretches().iter().find(|s| s.timeline == timeline)?;
+        let begin = expected.begin(coverage, timeline);
+        if begin < first.from && !gaps.iter().any(|gap| gap.to == first.from) {
+            return Some(Self { timeline, end: begin, is_behind_gap: false });
         }
-        archived
+        let mut archived = Self { timeline, end: first.from, is_behind_gap: false };
+        loop {
+            let stretch = coverage
+                .stretches()
+                .iter()
+                .find(|s| s.timeline == timeline && s.from == archived.end);
+            let gap = gaps.iter().find(|g| g.timeline == timeline && g.from == archived.end);
+            (archived.end, archived.is_behind_gap) = match (stretch, gap) {
+                (Some(stretch), _) => (stretch.to, false),
+                (None, Some(gap)) if gap.to > gap.from => (gap.to, true),
+                _ => return Some(archived),
+            };
+        }
+    }
+}
+
+impl Expected<'_> {
+    /// A timeline that is not the first in the archive begins with the segment of its fork, the first
+    /// one with what the slot has kept since before the first byte was stored.
+    fn begin(&self, coverage: &Coverage, timeline: TimelineId) -> Lsn {
+        let is_first = coverage.stretches().first().is_none_or(|s| s.timeline == timeline);
+        let fork = self.history.begin_of(timeline).filter(|_| !is_first);
+        match (fork, is_first) {
+            (Some(fork), _) => self.size.start_of(fork),
+            (None, true) => self.size.start_of(self.slot_keeps),
+            (None, false) => Lsn::new(u64::MAX),
+        }
     }
 }
 
@@ -49,6 +84,25 @@ pub struct Start {
     pub timeline: TimelineId,
     /// Start of a segment.
     pub at: Lsn,
+}
+
+impl Start {
+    /// One segment earlier, if this is where the archive ends and that segment is archived on the same
+    /// timeline: for comparison.
+    #[must_use]
+    pub fn for_comparison(
+        self,
+        archived: Archived,
+        coverage: &Coverage,
+        size: SegmentSize,
+    ) -> Self {
+        let earlier = Lsn::new(self.at.get().saturating_sub(size.bytes()));
+        let is_end = self.at == archived.end && self.timeline == archived.timeline;
+        let is_stored = coverage
+            .stretch_at(self.timeline, self.at)
+            .is_some_and(|stretch| stretch.to == self.at && stretch.from <= earlier);
+        if is_end && is_stored { Self { at: earlier, ..self } } else { self }
+    }
 }
 
 /// Why this server's WAL must not be added to the archive.
@@ -122,6 +176,13 @@ mod tests {
         Coverage::from_stretches(stretches.iter().map(stretch).collect())
     }
 
+    fn followed(stretches: &[(u32, u64, u64)], gaps: &[Gap]) -> Option<Archived> {
+        let history = history();
+        let slot_keeps = Lsn::new(30 * MIB + 5);
+        let expected = Expected { history: &history, slot_keeps, size: size() };
+        Archived::followed(&coverage(stretches), gaps, expected)
+    }
+
     fn gap(timeline: u32, from: u64, to: u64) -> Gap {
         let (from, to) = (Lsn::new(from * MIB), Lsn::new(to * MIB));
         let since = TimestampTz::new(0);
@@ -131,18 +192,29 @@ mod tests {
     #[test]
     fn a_hole_that_a_crash_left_is_filled_and_not_skipped() {
         // Segment 7 was still on its way when 8 was stored.
-        let followed = Archived::followed(&coverage(&[(1, 2, 7), (1, 8, 9)]), &[]);
-        assert_eq!(followed, archived(1, 7 * MIB));
+        assert_eq!(followed(&[(1, 2, 7), (1, 8, 9)], &[]), archived(1, 7 * MIB));
     }
 
     #[test]
     fn a_recorded_gap_is_jumped_over_and_a_hole_behind_it_is_not() {
         let gaps = [gap(1, 7, 10)];
-        let followed = |stretches: &[_]| Archived::followed(&coverage(stretches), &gaps);
-        assert_eq!(followed(&[(1, 2, 7), (1, 10, 12)]), archived(1, 12 * MIB));
-        assert_eq!(followed(&[(1, 2, 7), (1, 10, 12), (1, 13, 14)]), archived(1, 12 * MIB));
-        let behind = followed(&[(1, 2, 7)]).unwrap();
+        assert_eq!(followed(&[(1, 2, 7), (1, 10, 12)], &gaps), archived(1, 12 * MIB));
+        let holed = [(1, 2, 7), (1, 10, 12), (1, 13, 14)];
+        assert_eq!(followed(&holed, &gaps), archived(1, 12 * MIB));
+        let behind = followed(&[(1, 2, 7)], &gaps).unwrap();
         assert!(behind.is_behind_gap && behind.end == Lsn::new(10 * MIB));
+        // Two losses with nothing between them.
+        let gaps = [gap(1, 7, 10), gap(1, 10, 12)];
+        assert_eq!(followed(&[(1, 2, 7), (1, 12, 13)], &gaps), archived(1, 13 * MIB));
+    }
+
+    #[test]
+    fn a_beginning_that_never_landed_is_filled_too() {
+        // Timeline 3 begins in the segment at 20 MiB.
+        assert_eq!(followed(&[(1, 2, 11), (3, 22, 25)], &[]), archived(3, 20 * MIB));
+        assert_eq!(followed(&[(1, 2, 11), (3, 20, 25)], &[]), archived(3, 25 * MIB));
+        // The slot has kept WAL from 30 MiB on, and the first segment was still on its way.
+        assert_eq!(followed(&[(3, 31, 32)], &[]), archived(3, 30 * MIB));
     }
 
     #[test]
@@ -176,6 +248,17 @@ mod tests {
     fn an_archive_goes_on_in_the_segment_of_its_end() {
         assert_eq!(decide_at(archived(3, 30 * MIB + 5), 40 * MIB, 1), start(3, 30 * MIB));
         assert_eq!(decide_at(archived(3, 30 * MIB), 40 * MIB, 1), start(3, 30 * MIB));
+    }
+
+    #[test]
+    fn a_whole_segment_at_the_end_is_compared_before_it_is_gone_on_with() {
+        let compared = |stretches: &[_], end: u64| {
+            let archived = archived(3, end * MIB).unwrap();
+            let start = decide_at(Some(archived), 40 * MIB, 1).unwrap();
+            start.for_comparison(archived, &coverage(stretches), size()).at
+        };
+        assert_eq!(compared(&[(3, 28, 30)], 30), Lsn::new(29 * MIB));
+        assert_eq!(compared(&[(3, 28, 29)], 30), Lsn::new(30 * MIB), "nothing to compare with");
     }
 
     #[test]

@@ -17,7 +17,8 @@ pub async fn put(cluster: &Cluster, epoch: WriterEpoch, shipment: &Shipment) -> 
 async fn store(cluster: &Cluster, epoch: WriterEpoch, shipment: &Shipment) -> Result<()> {
     match shipment {
         Shipment::Whole(run) => Ok(segment::put(cluster, epoch, run).await?),
-        Shipment::Adoption(run) => Ok(Piece::adopt(cluster, run).await?),
+        Shipment::StoredPiece(run) => Ok(Piece::adopt(cluster, run).await?),
+        Shipment::StoredWhole(run) => Ok(segment::adopt(cluster, run).await?),
         Shipment::Piece(run) => match Piece::put(cluster, epoch, run).await? {
             PieceOutcome::Stored => Ok(()),
             // Our own earlier attempt whose answer was lost, or a restart that cut at the same place.

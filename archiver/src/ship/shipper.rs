@@ -38,13 +38,15 @@ const WHOLE_SIZE_MAX: u64 = 16 << 20;
 /// Largest piece of a segment that is larger than [`WHOLE_SIZE_MAX`].
 const PIECE_SIZE_MAX: u64 = 8 << 20;
 
-/// A piece that the repository holds already in the segment where the stream begins.
+/// What the repository holds already of the segment where the stream begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Known {
     /// First byte.
     pub from: Lsn,
     /// End.
     pub to: Lsn,
+    /// Whether it is stored as a whole segment and not as a piece.
+    pub is_whole: bool,
 }
 
 /// What happens.
@@ -74,17 +76,22 @@ pub enum Effect {
 pub enum Shipment {
     /// Part of a segment.
     Piece(Arc<WalRun>),
-    /// Part of a segment that is stored already: it only has to be the same.
-    Adoption(Arc<WalRun>),
     /// A segment.
     Whole(Arc<WalRun>),
+    /// Part of a segment that is stored already: it only has to be the same.
+    StoredPiece(Arc<WalRun>),
+    /// A segment that is stored already: it only has to be the same.
+    StoredWhole(Arc<WalRun>),
 }
 
 impl Shipment {
     /// The WAL.
     pub fn run(&self) -> &Arc<WalRun> {
         match self {
-            Self::Piece(run) | Self::Adoption(run) | Self::Whole(run) => run,
+            Self::Piece(run)
+            | Self::Whole(run)
+            | Self::StoredPiece(run)
+            | Self::StoredWhole(run) => run,
         }
     }
 }
@@ -93,6 +100,7 @@ impl Shipment {
 #[derive(Debug)]
 struct Flight {
     shipment: Shipment,
+    since: Instant,
     is_stored: bool,
 }
 
@@ -142,6 +150,11 @@ impl Shipper {
         }
     }
 
+    /// Whether segments of this size are held whole in memory.
+    pub const fn holds_whole(size: SegmentSize) -> bool {
+        size.bytes() <= WHOLE_SIZE_MAX
+    }
+
     /// End of the contiguous prefix that is stored.
     pub const fn archived(&self) -> Lsn {
         self.archived
@@ -150,6 +163,11 @@ impl Shipper {
     /// Time of the last commit in it, if this stream has seen one.
     pub const fn archived_commit_time(&self) -> Option<TimestampTz> {
         self.archived_commit_time
+    }
+
+    /// Since when the oldest shipment has been on its way.
+    pub fn oldest_since(&self) -> Option<Instant> {
+        self.in_flight.front().map(|flight| flight.since)
     }
 
     /// Whether everything received is archived.
@@ -184,7 +202,8 @@ impl Shipper {
         while self.in_flight.len() < self.in_flight_max {
             let Some(shipment) = self.next_shipment(now) else { break };
             self.waiting_since = (self.backlog.from() < self.backlog.to()).then_some(now);
-            self.in_flight.push_back(Flight { shipment: shipment.clone(), is_stored: false });
+            let flight = Flight { shipment: shipment.clone(), since: now, is_stored: false };
+            self.in_flight.push_back(flight);
             effects.push(Effect::Put(shipment));
         }
         if self.waiting_since.is_none() {
@@ -201,11 +220,15 @@ impl Shipper {
                 return None;
             }
             self.known.pop_front();
-            return Some(Shipment::Adoption(self.cut(known.to)));
+            let run = self.cut(known.to);
+            return Some(match known.is_whole {
+                true => Shipment::StoredWhole(run),
+                false => Shipment::StoredPiece(run),
+            });
         }
         let segment_end = self.size.end_of(from);
         let available = received.min(segment_end);
-        let is_large = self.size.bytes() > WHOLE_SIZE_MAX;
+        let is_large = !Self::holds_whole(self.size);
         if is_large && available.since(from) >= PIECE_SIZE_MAX {
             return Some(Shipment::Piece(self.cut(from.advance(PIECE_SIZE_MAX))));
         }
@@ -240,7 +263,7 @@ impl Shipper {
             let commit = run.summary.last_commit.as_ref().map(|commit| commit.time);
             self.archived_commit_time = commit.or(self.archived_commit_time);
             let is_end = self.size.is_boundary(run.to);
-            if is_end && !matches!(shipment, Shipment::Whole(_)) {
+            if is_end && matches!(shipment, Shipment::Piece(_) | Shipment::StoredPiece(_)) {
                 let name = SegmentName::containing(run.timeline, run.from, self.size);
                 effects.push(Effect::MakeWhole(name));
             }
@@ -272,8 +295,9 @@ mod tests {
             Effect::Put(shipment) => {
                 let kind = match shipment {
                     Shipment::Piece(_) => "piece",
-                    Shipment::Adoption(_) => "adoption",
                     Shipment::Whole(_) => "whole",
+                    Shipment::StoredPiece(_) => "stored piece",
+                    Shipment::StoredWhole(_) => "stored whole",
                 };
                 Some((kind, shipment.run().from.since(start), shipment.run().to.since(start)))
             }
@@ -321,15 +345,28 @@ mod tests {
     async fn what_is_stored_already_is_adopted_in_its_own_cuts() {
         let size = MIB;
         let at = |offset| Lsn::new(size * 3 + offset);
-        let known = vec![Known { from: at(0), to: at(10) }, Known { from: at(10), to: at(25) }];
+        let known = |from, to| Known { from: at(from), to: at(to), is_whole: false };
+        let known = vec![known(0, 10), known(10, 25)];
         let mut shipper = shipper(1, known);
         let (start, now) = (shipper.archived(), Instant::now());
         let effects = shipper.step(now, bytes(20));
-        assert_eq!(puts(&effects, start), [("adoption", 0, 10)]);
+        assert_eq!(puts(&effects, start), [("stored piece", 0, 10)]);
         let effects = shipper.step(now + Duration::from_secs(5), bytes(10));
-        assert_eq!(puts(&effects, start), [("adoption", 10, 25)]);
+        assert_eq!(puts(&effects, start), [("stored piece", 10, 25)]);
         let effects = shipper.step(now + Duration::from_secs(7), Event::Tick);
         assert_eq!(puts(&effects, start), [("piece", 25, 30)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stored_segment_is_compared_and_not_stored_again() {
+        let start = Lsn::new(MIB * 3);
+        let known = Known { from: start, to: start.advance(MIB), is_whole: true };
+        let mut shipper = shipper(1, vec![known]);
+        let now = Instant::now();
+        assert!(shipper.step(now + Duration::from_secs(9), bytes(MIB - 1)).is_empty());
+        let effects = shipper.step(now, bytes(1));
+        assert_eq!(puts(&effects, start), [("stored whole", 0, MIB)]);
+        assert!(shipper.step(now, Event::Stored(start)).is_empty(), "nothing is made of it");
     }
 
     #[tokio::test(start_paused = true)]
