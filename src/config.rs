@@ -238,13 +238,16 @@ fn override_by_variables(table: &mut Table, variable: impl Fn(&str) -> Option<St
     }
 }
 
-/// What is wrong with the text and, where that is known, in which line.
+/// What is wrong with the text and, where that is known, in which line and field. Never the value: it
+/// may be a password.
 fn one_line(text: &str, error: &toml::de::Error) -> String {
     let message = error.message().replace('\n', " ");
-    let before = error.span().and_then(|span| text.get(..span.start));
-    match before {
-        Some(before) => format!("line {}: {message}", before.matches('\n').count() + 1),
-        None => message,
+    let Some(start) = error.span().map(|span| span.start) else { return message };
+    let number = text.bytes().take(start).filter(|byte| *byte == b'\n').count();
+    let line = text.lines().nth(number).unwrap_or_default();
+    match line.split_once('=') {
+        Some((field, _)) => format!("line {}, {}: {message}", number + 1, field.trim()),
+        None => format!("line {}: {message}", number + 1),
     }
 }
 

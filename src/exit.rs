@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use pgkeep_archiver::Error as ArchiverError;
 use pgkeep_catalog::Error as CatalogError;
+use pgkeep_restorer::server::ServerError;
 use pgkeep_restorer::{Error as RestorerError, PlanError, TargetError};
 
 use crate::config::ConfigError;
@@ -106,7 +107,10 @@ impl Exit {
                 Self::of_catalog(error)
             }
             RestorerError::Plan(_) => Self::Refused,
-            RestorerError::EndedElsewhere { .. } => Self::Short,
+            RestorerError::EndedElsewhere { .. }
+            | RestorerError::Server(ServerError::Stopped { .. } | ServerError::Deadline { .. }) => {
+                Self::Short
+            }
             RestorerError::BackupDamaged { .. }
             | RestorerError::BackupIncomplete { .. }
             | RestorerError::WalMissing { .. }

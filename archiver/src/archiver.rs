@@ -194,7 +194,8 @@ impl Archiver {
         }
         tracing::warn!(error = %message, pause_ms = pause.as_millis(), "archiving interrupted; will try again");
         let now = TimestampTz::from_timestamp(self.clock.now());
-        self.alerts.raise("upstream", now, message);
+        let name = if matches!(error, Error::Repository(_)) { "store" } else { "upstream" };
+        self.alerts.raise(name, now, message);
     }
 
     /// One connection up to the first byte.

@@ -159,6 +159,7 @@ impl Stream {
                 Ok(())
             }
             Done::Shipment(from) => {
+                self.alerts.clear("store");
                 self.ship(ship::Event::Stored(from), tasks);
                 let archived = self.shipper.archived();
                 self.receive(receive::Event::Archived(archived), tasks).await
@@ -216,18 +217,15 @@ impl Stream {
     /// Says so when the repository does not take what it is given.
     fn watch_store(&self) {
         let waited = self.shipper.oldest_since().map(|since| since.elapsed());
-        match waited.filter(|waited| *waited >= STORE_SLOW) {
-            None => self.alerts.clear("store"),
-            Some(waited) => {
-                let now = TimestampTz::from_timestamp(self.clock.now());
-                let message = format!(
-                    "WAL at {} has been on its way to the repository for {} s; the server keeps \
-                     what follows",
-                    self.shipper.archived(),
-                    waited.as_secs()
-                );
-                self.alerts.raise("store", now, message);
-            }
+        if let Some(waited) = waited.filter(|waited| *waited >= STORE_SLOW) {
+            let now = TimestampTz::from_timestamp(self.clock.now());
+            let message = format!(
+                "WAL at {} has been on its way to the repository for {} s; the server keeps what \
+                 follows",
+                self.shipper.archived(),
+                waited.as_secs()
+            );
+            self.alerts.raise("store", now, message);
         }
     }
 

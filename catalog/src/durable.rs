@@ -54,6 +54,11 @@ impl NewFile {
         Ok(Self { file, temporary, is_published: false })
     }
 
+    /// Makes the file `bytes` long, with zeros at its end.
+    pub fn set_len(&self, bytes: u64) -> io::Result<()> {
+        self.file.set_len(bytes)
+    }
+
     /// Syncs the file and gives it its name, for good. After `NotFound`, because the directory is
     /// missing, it may be tried again; not after a failed sync, which leaves the content in doubt.
     pub fn commit(&mut self, path: &Path, existing: Existing) -> io::Result<()> {

@@ -36,6 +36,7 @@ mod clock;
 mod cluster_name;
 mod epoch;
 mod error;
+mod segment_reader;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use cluster::{Cluster, ClusterRecord};
@@ -43,3 +44,4 @@ pub use cluster_name::ClusterName;
 pub use epoch::WriterEpoch;
 pub use error::{Cause, Error, Result};
 pub use repository::{Encryption, Repository, RepositoryConfig};
+pub use segment_reader::SegmentReader;

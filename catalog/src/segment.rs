@@ -7,19 +7,16 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-use bytes::Bytes;
 use pgkeep_proto::wal::ScanSummary;
 use pgkeep_proto::{Lsn, SegmentName, TimelineId};
 
 use crate::cluster::Cluster;
 use crate::epoch::WriterEpoch;
 use crate::piece::{Piece, WalRun, wal_of};
-use crate::sealed::{FRAME_SIZE, Kind, SealedObject, SealedUpload, Span};
+use crate::sealed::{Kind, SealedObject, SealedUpload, Span};
+use crate::segment_reader::SegmentReader;
 use crate::store::{PutMode, StoreExt};
 use crate::{Error, Result};
-
-/// How much is read at once when a segment is streamed from piece to whole: sixteen frames.
-const STREAM_STEP: u64 = 16 * FRAME_SIZE as u64;
 
 /// An archived segment, from its first byte to wherever it has been archived.
 #[derive(Debug)]
@@ -144,14 +141,23 @@ impl ArchivedSegment {
         Ok(content)
     }
 
+    /// Reads from the first byte up to `until`, step by step.
+    pub fn reader(&self, until: Lsn) -> SegmentReader<'_> {
+        SegmentReader::new(self, until.min(self.to()))
+    }
+
     /// Reads all that is archived, checking each object's digest as well as its frames.
     pub async fn read_all(&self) -> Result<Vec<u8>> {
-        let mut content = Vec::new();
-        for part in &self.parts {
-            let bytes = part.object.read_all().await?;
-            if content.is_empty() { content = bytes } else { content.extend_from_slice(&bytes) }
+        let (mut content, mut reader) = (Vec::new(), self.reader(self.to()));
+        while let Some(bytes) = reader.next().await? {
+            content.extend_from_slice(&bytes);
         }
         Ok(content)
+    }
+
+    /// The object that holds part `index` of it.
+    pub(crate) fn object(&self, index: usize) -> Option<&SealedObject> {
+        self.parts.get(index).map(|part| &part.object)
     }
 }
 
@@ -186,14 +192,11 @@ pub async fn make_whole(cluster: &Cluster, epoch: WriterEpoch, name: SegmentName
     let mut upload =
         SealedUpload::create(cluster.store(), PutMode::Create, header, cluster.compression())
             .await?;
-    let mut at = pieces.start;
     let mut hasher = blake3::Hasher::new();
-    while at < pieces.to() {
-        let next = at.advance(STREAM_STEP).min(pieces.to());
-        let bytes = Bytes::from(pieces.read(at..next).await?);
+    let mut reader = pieces.reader(pieces.to());
+    while let Some(bytes) = reader.next().await? {
         hasher.update(&bytes);
-        upload.write(bytes).await?;
-        at = next;
+        upload.write(bytes.into()).await?;
     }
     let summary = minicbor::to_vec(pieces.summary()).unwrap_or_default();
     match upload.finish(&summary).await {

@@ -50,32 +50,49 @@ pub async fn archive_get(
         }
         None => answer_unpinned(cluster, name).await?,
     };
-    let content = match answer {
-        Answer::Segment { name, until } => Some(segment(cluster, name, until).await?),
-        Answer::History(timeline) => history(cluster, timeline).await?,
+    let fetched = match answer {
+        Answer::Segment { name, until } => Some(segment(cluster, name, until, destination).await?),
+        Answer::History(timeline) => match history(cluster, timeline).await? {
+            Some(content) => Some(publish(content, destination).await?),
+            None => None,
+        },
         Answer::Absent => None,
     };
     // The only place that tells of an absence.
-    let Some(content) = content else { return Ok(Fetched::Absent) };
-    publish(content, destination).await?;
-    Ok(Fetched::Done)
+    Ok(fetched.map_or(Fetched::Absent, |()| Fetched::Done))
 }
 
-/// The segment with its WAL up to `until`, and zeros from there: always of full size.
-async fn segment(cluster: &Cluster, name: SegmentName, until: Lsn) -> Result<Vec<u8>> {
+/// Brings the segment with its WAL up to `until`, and zeros from there: always of full size. One step
+/// is written while the next is read.
+async fn segment(
+    cluster: &Cluster,
+    name: SegmentName,
+    until: Lsn,
+    destination: &Path,
+) -> Result<()> {
     let start = start_of(name, cluster.segment_size())?;
     let segment = ArchivedSegment::open(cluster, name).await?;
     let to = segment.as_ref().map_or(start, ArchivedSegment::to);
     let Some(segment) = segment.filter(|_| until <= to) else {
         return Err(Error::WalMissing { timeline: name.timeline(), from: to, to: until });
     };
-    // Read as a whole, objects are checked as a whole.
-    let mut content =
-        if until == to { segment.read_all().await? } else { segment.read(start..until).await? };
-    let length =
-        usize::try_from(cluster.segment_size().bytes()).expect("a segment is at most 1 GiB");
-    content.resize(length, 0);
-    Ok(content)
+    let failed = |error| Error::file("write", destination, error);
+    let mut file = new_file(destination).map_err(failed)?;
+    let mut reader = segment.reader(until);
+    let mut bytes = reader.next().await?;
+    while let Some(step) = bytes {
+        let writing = blocking(move || file.write_all(&step).map(|()| file));
+        let (written, next) = tokio::join!(writing, reader.next());
+        file = written.map_err(failed)?;
+        bytes = next?;
+    }
+    let path = destination.to_owned();
+    let bytes = cluster.segment_size().bytes();
+    let published = blocking(move || {
+        file.set_len(bytes)?;
+        file.publish_unsynced(&path)
+    });
+    published.await.map_err(failed)
 }
 
 /// The history of `timeline`, unless nothing of that timeline exists.
@@ -133,12 +150,17 @@ async fn known_end(cluster: &Cluster, timeline: TimelineId) -> Result<Lsn> {
 async fn publish(content: Vec<u8>, destination: &Path) -> Result<()> {
     let path = destination.to_owned();
     let written = blocking(move || {
-        let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let mut file = NewFile::create_in(directory.unwrap_or(Path::new(".")))?;
+        let mut file = new_file(&path)?;
         file.write_all(&content)?;
         file.publish_unsynced(&path)
     });
     written.await.map_err(|e| Error::file("write", destination, e))
+}
+
+/// A file beside `destination` that has no name yet.
+fn new_file(destination: &Path) -> std::io::Result<NewFile> {
+    let directory = destination.parent().filter(|parent| !parent.as_os_str().is_empty());
+    NewFile::create_in(directory.unwrap_or(Path::new(".")))
 }
 
 #[cfg(test)]

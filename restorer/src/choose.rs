@@ -65,12 +65,12 @@ impl<'a> Chooser<'a> {
     async fn latest(&self) -> Result<Choice<'_>, PlanError> {
         let candidate = self.candidates.last().ok_or(PlanError::NoBackup)?;
         let found = self.record(candidate, SeekRecord::last()).await?;
-        let mut reasons = vec!["it is the newest usable backup".to_owned()];
-        let (reach, last) = (candidate.reach, self.inventory.coverage.last_of(self.timeline));
-        if let Some(to) = last.map(|last| last.to).filter(|to| *to > reach) {
-            reasons
-                .push(format!("WAL is archived up to {to}, but no backup reaches behind {reach}"));
+        let reach = candidate.reach;
+        // What is missing behind it would be missed in silence.
+        if self.inventory.known_end(self.timeline).is_some_and(|end| end > reach) {
+            return Err(PlanError::TooLate { target: RecoveryTarget::Latest, last: at_lsn(reach) });
         }
+        let reasons = vec!["it is the newest usable backup".to_owned()];
         Ok((candidate, found, reasons))
     }
 

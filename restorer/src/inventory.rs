@@ -168,6 +168,13 @@ impl Inventory {
         })
     }
 
+    /// How far WAL of `timeline` is known to have been archived, whether it is still there or not.
+    pub fn known_end(&self, timeline: TimelineId) -> Option<Lsn> {
+        let found = self.coverage.last_of(timeline).map(|stretch| stretch.to);
+        let told = self.heartbeat.as_ref().filter(|heartbeat| heartbeat.timeline == timeline);
+        found.max(told.map(|heartbeat| heartbeat.archived))
+    }
+
     /// The last moment of which the daemon knew that everything was archived, if that is within
     /// what `candidate` reaches.
     pub fn caught_up_at(&self, candidate: &Candidate) -> Option<TimestampTz> {

@@ -143,7 +143,7 @@ impl PlanError {
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NoBackup => Some("take one with `pgkeep backup`; WAL alone restores nothing"),
-            Self::UnknownTimeline { .. } => None,
+            Self::UnknownTimeline { .. } => Some("choose one of those with --timeline"),
             Self::NoHistory { .. } => Some(
                 "find its .history file in pg_wal of a server of that timeline, or choose an older \
                  one with --timeline",
@@ -152,6 +152,10 @@ impl PlanError {
                 Some("choose the timeline of a backup with --timeline current, or by its number")
             }
             Self::TooEarly { .. } => Some("use a later target"),
+            Self::TooLate { target: RecoveryTarget::Latest, .. } => Some(
+                "WAL behind that moment is missing or has no backup before it: restore to it by \
+                 lsn: if that is enough",
+            ),
             Self::TooLate { .. } => Some("use an earlier target, or `latest` for all there is"),
             Self::InGap { .. } => Some("use one of the two moments"),
             Self::UnknownName { .. } => {

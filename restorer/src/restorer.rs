@@ -127,12 +127,14 @@ impl Restorer {
         let private = PrivateDirectory::new();
         let directory = private.0.clone();
         let mut server = PrivateServer::new(installation, restored.directory.clone(), directory)?;
-        let end = server.recover(options.deadline, progress).await?;
-        let log = private.read_log()?;
-        let reached = Reached::judge(&log, plan)?;
+        let log = restored.directory.join("pgkeep-start.log");
+        let end = server.recover(options.deadline, progress).await;
+        private.keep_log(&log)?;
+        let end = end?;
+        let reached = Reached::judge(&private.read_log()?, plan)?;
         // Paused for us means shut down; the server that is let go pauses at the same place.
         if end == RecoveryEnd::Promoted || restored.action == TargetAction::Pause {
-            server.release(&restored.directory.join("pgkeep-start.log")).await?;
+            server.release(&log).await?;
         }
         Ok(reached)
     }
@@ -147,6 +149,12 @@ impl PrivateDirectory {
     fn new() -> Self {
         let name = format!("pgkeep-{:.12}", Uuid::new_v4().simple().to_string());
         Self(env::temp_dir().join(name))
+    }
+
+    /// Keeps what the server said: the private directory goes.
+    fn keep_log(&self, to: &Path) -> Result<()> {
+        let log = self.0.join("postgres.log");
+        fs::copy(&log, to).map(|_| ()).map_err(|e| Error::file("write", to, e))
     }
 
     fn read_log(&self) -> Result<String> {

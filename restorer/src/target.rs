@@ -76,7 +76,8 @@ impl TargetError {
         match self {
             Self::TwoReadings { .. } => Some("write the prefix of the reading that is meant"),
             Self::NotYet { .. } => Some("use time:, lsn:, name: or latest"),
-            Self::Lsn { .. } | Self::Name { .. } => None,
+            Self::Lsn { .. } => Some("write it as Postgres does, in two parts: lsn:0/16B3740"),
+            Self::Name { .. } => None,
             Self::Moment(error) => error.hint(),
         }
     }

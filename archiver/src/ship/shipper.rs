@@ -11,6 +11,8 @@
 //!
 //! Invariants:
 //! * `archived` moves over a shipment only when it and all before it are stored;
+//! * nothing new is put before all that is stored already has been compared: a server whose WAL
+//!   differs from the archive adds nothing to it;
 //! * no shipment crosses the end of a segment;
 //! * the commit scan sees every byte once, in order, and each shipment carries what it found;
 //! * what is held in memory stays below [`HELD_MAX`]: who asks [`Shipper::has_room`] before reading on
@@ -85,6 +87,11 @@ pub enum Shipment {
 }
 
 impl Shipment {
+    /// Whether it is stored already and only compared.
+    pub const fn is_comparison(&self) -> bool {
+        matches!(self, Self::StoredPiece(_) | Self::StoredWhole(_))
+    }
+
     /// The WAL.
     pub fn run(&self) -> &Arc<WalRun> {
         match self {
@@ -226,6 +233,9 @@ impl Shipper {
                 false => Shipment::StoredPiece(run),
             });
         }
+        if self.in_flight.iter().any(|flight| flight.shipment.is_comparison()) {
+            return None;
+        }
         let segment_end = self.size.end_of(from);
         let available = received.min(segment_end);
         let is_large = !Self::holds_whole(self.size);
@@ -353,6 +363,10 @@ mod tests {
         assert_eq!(puts(&effects, start), [("stored piece", 0, 10)]);
         let effects = shipper.step(now + Duration::from_secs(5), bytes(10));
         assert_eq!(puts(&effects, start), [("stored piece", 10, 25)]);
+        let effects = shipper.step(now + Duration::from_secs(7), Event::Tick);
+        assert!(effects.is_empty(), "nothing new before all that is stored has been compared");
+        shipper.step(now, Event::Stored(at(0)));
+        shipper.step(now, Event::Stored(at(10)));
         let effects = shipper.step(now + Duration::from_secs(7), Event::Tick);
         assert_eq!(puts(&effects, start), [("piece", 25, 30)]);
     }

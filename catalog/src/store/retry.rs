@@ -48,7 +48,7 @@ impl Default for RetryPolicy {
             // Often enough to notice that a store is back, seldom enough not to keep it down.
             delay_max: Duration::from_secs(5),
             // Longer than a fail-over of a file server; after it the caller should know.
-            deadline: Duration::from_secs(60),
+            deadline: Duration::from_secs(20),
         }
     }
 }

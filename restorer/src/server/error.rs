@@ -73,14 +73,14 @@ pub enum ServerError {
         source: io::Error,
     },
     /// The server ended by itself before it was ready.
-    #[error("server on {} stopped ({status}):\n{log}", data.display())]
+    #[error("server on {} stopped ({status}): {reason}", data.display())]
     Stopped {
         /// Its data directory.
         data: PathBuf,
         /// How it ended.
         status: ExitStatus,
-        /// The lines of its log that tell why.
-        log: String,
+        /// The line of its log that tells why.
+        reason: String,
     },
 }
 
@@ -91,6 +91,9 @@ impl ServerError {
             Self::Root => Some("run pgkeep as the user who is to own the data directory"),
             Self::NotInstalled { .. } | Self::WrongVersion { .. } => {
                 Some("install that version, or name the directory of its programs with --pg-bin")
+            }
+            Self::Stopped { .. } | Self::Deadline { .. } | Self::Failed { .. } => {
+                Some("pgkeep-start.log in its data directory has all that it said")
             }
             _ => None,
         }

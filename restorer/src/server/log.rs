@@ -1,4 +1,4 @@
-//! The log of one run of a private server: followed while it recovers, quoted when it fails.
+//! The log of one run of a private server: followed while it recovers, asked for the reason when it fails.
 
 use std::fs::File;
 use std::io::SeekFrom;
@@ -11,10 +11,6 @@ use super::ServerError;
 
 /// How much is read at once. A longer line is passed over in pieces.
 const READ_BYTES_MAX: u64 = 256 * 1024;
-
-/// Lines quoted on each side of the one that tells of the failure: a faulty setting is named just
-/// before it, detail and hint come just after it.
-const LINES_AROUND: usize = 3;
 
 /// A log file that a server writes and we read.
 #[derive(Debug)]
@@ -43,10 +39,10 @@ impl ServerLog {
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// The lines that tell why the server stopped.
-    pub(super) async fn excerpt(&self) -> Result<String, ServerError> {
+    /// The line that tells why the server stopped.
+    pub(super) async fn reason(&self) -> Result<String, ServerError> {
         let unread = read(&self.path, self.offset.saturating_sub(READ_BYTES_MAX / 2)).await?;
-        Ok(excerpt(&String::from_utf8_lossy(&unread)))
+        Ok(reason(&String::from_utf8_lossy(&unread)))
     }
 }
 
@@ -61,15 +57,13 @@ async fn read(path: &Path, offset: u64) -> Result<Vec<u8>, ServerError> {
     read.await.map_err(|source| ServerError::File { path: path.to_owned(), source })
 }
 
-/// The first fatal line and its neighbours, else the last lines.
-fn excerpt(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().collect();
-    let fatal =
-        lines.iter().position(|line| line.contains("FATAL:  ") || line.contains("PANIC:  "));
-    let middle = fatal.unwrap_or_else(|| lines.len().saturating_sub(LINES_AROUND));
-    let first = middle.saturating_sub(LINES_AROUND);
-    let count = 2 * LINES_AROUND + 1;
-    lines.into_iter().skip(first).take(count).collect::<Vec<_>>().join("\n")
+/// The first fatal line from its severity on, else the last line.
+fn reason(text: &str) -> String {
+    let fatal = text.lines().find_map(|line| {
+        let at = line.find("FATAL:  ").or_else(|| line.find("PANIC:  "))?;
+        line.get(at..)
+    });
+    fatal.or_else(|| text.lines().last()).unwrap_or("it left no log").to_owned()
 }
 
 #[cfg(test)]
@@ -77,15 +71,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fatal_line_is_quoted_with_its_neighbours() {
-        let text = "a\nb\nc\nd\n[1] FATAL:  no\n[1] HINT:  try\ne\nf\ng\nh\n";
-        assert_eq!(excerpt(text), "b\nc\nd\n[1] FATAL:  no\n[1] HINT:  try\ne\nf");
-    }
-
-    #[test]
-    fn without_a_fatal_line_the_last_ones_are_quoted() {
-        assert_eq!(excerpt("1\n2\n3\n4\n5\n6\n7\n8\n"), "3\n4\n5\n6\n7\n8");
-        assert_eq!(excerpt(""), "");
+    fn the_first_fatal_line_is_the_reason() {
+        let text = "a\n12:00 [1] FATAL:  no\n12:00 [1] HINT:  try\n12:00 [2] FATAL:  gone too\n";
+        assert_eq!(reason(text), "FATAL:  no");
+        assert_eq!(reason("1\n2\n"), "2");
+        assert_eq!(reason(""), "it left no log");
     }
 
     #[tokio::test]

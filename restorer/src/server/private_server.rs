@@ -228,12 +228,12 @@ impl PrivateServer {
 
     /// The server ended by itself; its log says why.
     async fn stopped(&mut self, status: ExitStatus) -> ServerError {
-        let log = match self.running.take() {
-            Some(running) => running.log.excerpt().await,
-            None => Ok(String::new()),
+        let reason = match self.running.take() {
+            Some(running) => running.log.reason().await,
+            None => Ok("it was not running".to_owned()),
         };
-        match log {
-            Ok(log) => ServerError::Stopped { data: self.data.clone(), status, log },
+        match reason {
+            Ok(reason) => ServerError::Stopped { data: self.data.clone(), status, reason },
             Err(error) => error,
         }
     }
