@@ -97,7 +97,7 @@ pub enum Error {
         name: &'static str,
     },
     /// WAL that belongs to the path of the recovery and is not there.
-    #[error("WAL from {from} to {to} on timeline {timeline} is not in the repository")]
+    #[error("WAL from {from} to {to} on timeline {timeline} is not in the repository", timeline = timeline.get())]
     WalMissing {
         /// The timeline.
         timeline: TimelineId,
@@ -107,7 +107,7 @@ pub enum Error {
         to: Lsn,
     },
     /// A timeline whose WAL is archived and whose history is not.
-    #[error("history of timeline {timeline} is not in the repository, but WAL of it is")]
+    #[error("history of timeline {timeline} is not in the repository, but WAL of it is", timeline = timeline.get())]
     HistoryMissing {
         /// The timeline.
         timeline: TimelineId,

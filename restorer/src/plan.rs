@@ -107,7 +107,11 @@ impl RestorePlan {
             format!("target     {}", self.asked_for()),
             format!(
                 "backup     {} of timeline {}, consistent at {}, {} bytes in {} files",
-                self.backup, summary.timeline, summary.stop_lsn, summary.size_bytes, summary.files,
+                self.backup,
+                summary.timeline.get(),
+                summary.stop_lsn,
+                summary.size_bytes,
+                summary.files,
             ),
         ];
         for Tablespace { oid, location } in &summary.tablespaces {
@@ -151,8 +155,8 @@ impl RestorePlan {
     fn way(&self) -> String {
         let legs = self.path.legs.iter().filter(|leg| leg.begin < self.end);
         let leg = |leg: &Leg| match leg.end {
-            Some(end) if end < self.end => format!("timeline {} up to {end}", leg.timeline),
-            _ => format!("timeline {}", leg.timeline),
+            Some(end) if end < self.end => format!("timeline {} up to {end}", leg.timeline.get()),
+            _ => format!("timeline {}", leg.timeline.get()),
         };
         legs.map(leg).collect::<Vec<_>>().join(", ")
     }

@@ -20,7 +20,7 @@ pub enum PlanError {
     #[error("there is no complete backup")]
     NoBackup,
     /// A timeline of which nothing is archived.
-    #[error("nothing is archived of timeline {timeline}; archived are {}", list(archived))]
+    #[error("nothing is archived of timeline {timeline}; archived are {}", list(archived.iter().map(|timeline| timeline.get())), timeline = timeline.get())]
     UnknownTimeline {
         /// The timeline.
         timeline: TimelineId,
@@ -28,13 +28,13 @@ pub enum PlanError {
         archived: Vec<TimelineId>,
     },
     /// A timeline that nobody can place.
-    #[error("the history of timeline {timeline} is not archived")]
+    #[error("the history of timeline {timeline} is not archived", timeline = timeline.get())]
     NoHistory {
         /// The timeline.
         timeline: TimelineId,
     },
     /// Backups, but none from which the timeline can be reached.
-    #[error("no backup leads to timeline {timeline}; {}", each(backups))]
+    #[error("no backup leads to timeline {timeline}; {}", each(backups), timeline = timeline.get())]
     NoUsableBackup {
         /// The timeline.
         timeline: TimelineId,
@@ -93,7 +93,7 @@ pub enum PlanError {
         points: Vec<RestorePointRef>,
     },
     /// WAL that was there when the plan began and is gone.
-    #[error("WAL at {lsn} of timeline {timeline} went away while the restore was planned")]
+    #[error("WAL at {lsn} of timeline {timeline} went away while the restore was planned", timeline = timeline.get())]
     Vanished {
         /// The timeline.
         timeline: TimelineId,
@@ -183,10 +183,10 @@ impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OffPath { timeline, left: None } => {
-                write!(f, "was taken on timeline {timeline}, which does not lead there")
+                write!(f, "was taken on timeline {}, which does not lead there", timeline.get())
             }
             Self::OffPath { timeline, left: Some(left) } => {
-                write!(f, "was taken behind {left}, where timeline {timeline} was left")
+                write!(f, "was taken behind {left}, where timeline {} was left", timeline.get())
             }
             Self::Incomplete { from, to } => write!(f, "lacks WAL {from}..{to}"),
         }

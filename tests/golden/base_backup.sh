@@ -32,4 +32,4 @@ cp [0-9]*.tar "$out/tablespace.tar"
 link=$(LC_ALL=C grep -abo 'pg_tblspc/[0-9]' "$work/copy" | head -n 1 | cut -d: -f1)
 dd if="$work/copy" bs=1 skip="$link" count=512 2>/dev/null >"$out/tablespace_link.tar"
 tar -xOf base.tar backup_label >"$out/backup_label"
-head -c 16384 backup_manifest >"$out/backup_manifest_head"
+cp backup_manifest "$out/backup_manifest"

@@ -23,6 +23,7 @@ use pgkeep_catalog::store::PutMode;
 use pgkeep_catalog::{Clock, Cluster, WriterEpoch, failpoint};
 use pgkeep_proto::base_backup::{
     BackupMessage, BackupOptions, BackupPath, CheckpointMode, EntryKind, Tar, TarEntry, TarEvent,
+    check_manifest,
 };
 use pgkeep_proto::replication::{BackendMessage, Row};
 use pgkeep_proto::{Conninfo, Lsn, TimelineId, TimestampTz};
@@ -248,6 +249,7 @@ impl BaseBackup {
         let stop_lsn = read_end(connection).await?;
         let manifest = manifest
             .ok_or_else(|| pgkeep_proto::Error::protocol("a base backup without a manifest"))?;
+        check_manifest(&manifest)?;
         let key = self.cluster.layout().postgres_manifest(id);
         let content = manifest.freeze();
         self.cluster.put(Kind::PostgresManifest, key, epoch, PutMode::Create, content).await?;

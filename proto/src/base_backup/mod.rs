@@ -6,12 +6,14 @@
 //! See Postgres' `src/backend/backup/basebackup.c` and `basebackup_copy.c`.
 
 mod label;
+mod manifest;
 mod message;
 mod options;
 mod path;
 mod tar;
 
 pub use label::{BackupLabel, BackupOrigin};
+pub use manifest::check_manifest;
 pub use message::{BackupMessage, Tablespace};
 pub use options::{BackupOptions, CheckpointMode};
 pub use path::BackupPath;
