@@ -250,7 +250,7 @@ impl Tour {
             tokio::time::timeout(DEADLINE, daemon.wait()).await.context("stop pgkeep")??;
         ensure!(ended.success(), "pgkeep run ended with {ended}");
         if self.format == Format::Text {
-            println!("  $ kill -9 postgres; rm -rf {}", self.directory.join("data").display());
+            println!("  crashed, and {} is removed", self.directory.join("data").display());
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ mod workdir;
 pub(crate) use self::{
     archive::Archive,
     child::Child,
-    command::{Finished, run},
+    command::run,
     ledger::{Ledger, XactEnd},
     pgkeep::Pgkeep,
     postgres::{Postgres, StopMode},

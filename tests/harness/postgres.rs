@@ -85,6 +85,8 @@ impl Postgres {
             "logging_collector=off".to_owned(),
             // No test cuts the power; a killed process loses nothing that it has written.
             "fsync=off".to_owned(),
+            // A killed server leaves its shared memory behind; here it goes with its directory.
+            "dynamic_shared_memory_type=mmap".to_owned(),
         ] {
             command.arg("-c").arg(setting);
         }
