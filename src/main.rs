@@ -2,7 +2,7 @@
 //!
 //! When Postgres calls `archive-get`, every way out but two must be 126 or above: Postgres takes
 //! anything from 1 to 125 for "end of archive" and promotes. So the verb is looked for before anything
-//! is parsed, a panic aborts, and only [`commands::archive_get`] may choose 0 or 1.
+//! is parsed, a panic aborts, and only `commands/archive_get` may choose 0 or 1.
 
 mod cli;
 mod commands;

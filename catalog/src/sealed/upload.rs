@@ -1,7 +1,7 @@
 //! Seals raw bytes on their way into a store.
 //!
 //! [`SealedUpload`] is for those who have a task of their own for it and get the bytes little by
-//! little; [`write`] is for those who have all of them.
+//! little; [`write()`] is for those who have all of them.
 
 use std::sync::Arc;
 
