@@ -34,6 +34,7 @@ mod error;
 mod heartbeat;
 mod init;
 mod stream;
+mod stream_opener;
 
 pub use archiver::{Archiver, ArchiverHandle};
 pub use config::ClusterConfig;

@@ -13,23 +13,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use pgkeep_catalog::backup::{
-    Backup, BackupId, BackupStart, BackupSummary, BackupType, ManifestWriter, Tablespace,
+    Backup, BackupId, BackupStart, BackupSummary, BackupType, ManifestWriter,
 };
 use pgkeep_catalog::layout::WriterKind;
 use pgkeep_catalog::sealed::Kind;
 use pgkeep_catalog::store::PutMode;
 use pgkeep_catalog::{Clock, Cluster, WriterEpoch, failpoint};
 use pgkeep_proto::base_backup::{
-    BackupMessage, BackupOptions, BackupPath, CheckpointMode, EntryKind, Tar, TarEntry, TarEvent,
-    check_manifest,
+    BackupMessage, BackupOptions, CheckpointMode, EntryKind, check_manifest,
 };
-use pgkeep_proto::replication::{BackendMessage, Row};
-use pgkeep_proto::{Conninfo, Lsn, TimelineId, TimestampTz};
+use pgkeep_proto::replication::BackendMessage;
+use pgkeep_proto::{Conninfo, Lsn, TimestampTz};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::announcement::{Announced, read_announcement, read_end};
+use super::archive_reader::{ArchiveReader, Step};
 use super::coverage_wait::wait_until_covered;
 use super::writer::{PackWriter, Totals};
 use crate::init::same_cluster;
@@ -77,23 +78,6 @@ pub struct BackupReport {
     pub id: BackupId,
     /// What it is.
     pub summary: BackupSummary,
-}
-
-/// What the server says before the first byte.
-#[derive(Debug)]
-struct Announced {
-    start_lsn: Lsn,
-    timeline: TimelineId,
-    tablespaces: Vec<Tablespace>,
-    size_bytes: u64,
-}
-
-/// A step of the tar stream, for the writing task.
-#[derive(Debug)]
-enum Step {
-    Entry { path: BackupPath, entry: TarEntry },
-    Content(Bytes),
-    End,
 }
 
 impl BaseBackup {
@@ -213,7 +197,7 @@ impl BaseBackup {
         id: &BackupId,
         steps: mpsc::Sender<Step>,
     ) -> Result<Lsn> {
-        let mut reader = ArchiveReader { tar: None, prefix: None, steps };
+        let mut reader = ArchiveReader::new(steps);
         let mut manifest: Option<BytesMut> = None;
         loop {
             match connection.receive().await? {
@@ -257,58 +241,6 @@ impl BaseBackup {
     }
 }
 
-/// The archives of the stream, one after another.
-struct ArchiveReader {
-    tar: Option<Tar>,
-    /// Of the tablespace whose archive it is.
-    prefix: Option<u32>,
-    steps: mpsc::Sender<Step>,
-}
-
-impl ArchiveReader {
-    fn begin(&mut self, tablespace: Option<u32>) -> Result<()> {
-        self.end()?;
-        self.tar = Some(Tar::new());
-        self.prefix = tablespace;
-        Ok(())
-    }
-
-    /// Nothing may be cut off.
-    fn end(&mut self) -> Result<()> {
-        Ok(self.tar.take().map_or(Ok(()), |tar| tar.finish())?)
-    }
-
-    async fn push(&mut self, mut bytes: Bytes) -> Result<()> {
-        let outside = || pgkeep_proto::Error::protocol("content outside of an archive");
-        let tar = self.tar.as_mut().ok_or_else(outside)?;
-        while let Some(event) = tar.next(&mut bytes)? {
-            let step = match event {
-                TarEvent::Entry(entry) => {
-                    let path = path_in_data_directory(&entry.path, self.prefix)?;
-                    Step::Entry { path, entry }
-                }
-                TarEvent::Content(content) => Step::Content(content),
-                TarEvent::End => Step::End,
-            };
-            // The writing task has gone: its own error says why.
-            self.steps.send(step).await.map_err(|_| Error::Cancelled)?;
-        }
-        Ok(())
-    }
-}
-
-/// Tablespaces come as archives of their own, relative to their place.
-fn path_in_data_directory(path: &BackupPath, tablespace: Option<u32>) -> Result<BackupPath> {
-    match tablespace {
-        None => Ok(path.clone()),
-        Some(oid) => {
-            let mut full = format!("pg_tblspc/{oid}/").into_bytes();
-            full.extend_from_slice(path.as_bytes());
-            Ok(BackupPath::new(full)?)
-        }
-    }
-}
-
 /// The writing task: files into packs, until the channel is closed.
 async fn write(
     mut writer: PackWriter,
@@ -327,55 +259,4 @@ async fn write(
         }
     }
     Box::pin(writer.finish()).await
-}
-
-/// The two result sets before the copy: where it starts, and the tablespaces.
-async fn read_announcement(connection: &mut Connection) -> Result<Announced> {
-    let mut result_set = 0;
-    let mut start: Option<(Lsn, TimelineId)> = None;
-    let (mut tablespaces, mut size_kib) = (Vec::new(), 0u64);
-    loop {
-        match connection.receive().await? {
-            BackendMessage::RowDescription => result_set += 1,
-            BackendMessage::Row(row) if result_set == 1 => start = Some(read_position(&row)?),
-            BackendMessage::Row(row) => {
-                let kib = row.text_or_null(2)?.and_then(|text| text.parse::<u64>().ok());
-                size_kib = size_kib.saturating_add(kib.unwrap_or(0));
-                if let (Some(oid), Some(location)) = (row.text_or_null(0)?, row.text_or_null(1)?) {
-                    let oid = oid.parse().map_err(|_| {
-                        pgkeep_proto::Error::protocol(format!("tablespace {oid:?}"))
-                    })?;
-                    tablespaces.push(Tablespace { oid, location: location.to_owned() });
-                }
-            }
-            BackendMessage::CopyOut => break,
-            BackendMessage::Error(error) => return Err(Error::Postgres(error)),
-            _ => {}
-        }
-    }
-    let (start_lsn, timeline) = start
-        .ok_or_else(|| pgkeep_proto::Error::protocol("a base backup without a start position"))?;
-    Ok(Announced { start_lsn, timeline, tablespaces, size_bytes: size_kib.saturating_mul(1024) })
-}
-
-/// The result set after the copy: where it ends. A failed page check comes only now, as an error after
-/// all data was sent.
-async fn read_end(connection: &mut Connection) -> Result<Lsn> {
-    let mut end = None;
-    loop {
-        match connection.receive().await? {
-            BackendMessage::Row(row) => end = Some(read_position(&row)?.0),
-            BackendMessage::Error(error) if error.sqlstate() == Some("XX001") => {
-                return Err(Error::BackupDamaged(error));
-            }
-            BackendMessage::Error(error) => return Err(Error::Postgres(error)),
-            BackendMessage::ReadyForQuery => break,
-            _ => {}
-        }
-    }
-    end.ok_or_else(|| pgkeep_proto::Error::protocol("a base backup without an end position").into())
-}
-
-fn read_position(row: &Row) -> Result<(Lsn, TimelineId)> {
-    Ok((row.text(0)?.parse()?, TimelineId::from_decimal(row.text(1)?)?))
 }
