@@ -11,7 +11,7 @@ use pgkeep_archiver::Archiver;
 use pgkeep_archiver::control::{ControlServer, Daemon};
 use pgkeep_catalog::{Clock, Cluster, SystemClock};
 use pgkeep_proto::TimestampTz;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ use super::Context;
 use crate::exit::Exit;
 
 pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
+    let signals = StopSignals::catch().context("catch signals")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let repository = context.repository().await?;
     let mut archivers = Vec::new();
@@ -53,7 +54,7 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
     let mut tasks = JoinSet::new();
     let mut beside = JoinSet::new();
     beside.spawn(control.run(finished.clone()));
-    beside.spawn(stop_on_signal(stop.clone(), finished.clone()));
+    beside.spawn(signals.pass_on(stop.clone(), finished.clone()));
     for archiver in archivers {
         tasks.spawn(archiver.run(stop.clone()));
     }
@@ -70,25 +71,33 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
     result.map(|()| Exit::Success)
 }
 
-async fn stop_on_signal(stop: CancellationToken, finished: CancellationToken) {
-    let signals = signal(SignalKind::terminate()).and_then(|terminate| {
-        signal(SignalKind::interrupt()).map(|interrupt| (terminate, interrupt))
-    });
-    let Ok((mut terminate, mut interrupt)) = signals else {
-        tracing::error!("signals cannot be caught; stopping will not be orderly");
-        return;
-    };
-    for round in 0.. {
-        tokio::select! {
-            () = finished.cancelled() => return,
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+/// The signals that stop the daemon.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// From here on they no longer kill.
+    fn catch() -> std::io::Result<Self> {
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
+    }
+
+    /// Passes the first one on; the second one aborts.
+    async fn pass_on(mut self, stop: CancellationToken, finished: CancellationToken) {
+        for round in 0.. {
+            tokio::select! {
+                () = finished.cancelled() => return,
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            if round > 0 {
+                tracing::warn!("told to stop a second time; what is on its way is abandoned");
+                std::process::exit(i32::from(Exit::Failure as u8));
+            }
+            tracing::info!("stopping");
+            stop.cancel();
         }
-        if round > 0 {
-            tracing::warn!("told to stop a second time; what is on its way is abandoned");
-            std::process::exit(i32::from(Exit::Failure as u8));
-        }
-        tracing::info!("stopping");
-        stop.cancel();
     }
 }

@@ -2,6 +2,7 @@
 
 mod backup;
 mod crash;
+mod crash_steps;
 mod damage;
 mod full_disk;
 mod gap;
