@@ -214,6 +214,10 @@ impl Error {
             Self::Login { source, .. } if source.to_string().contains("pg_hba") => {
                 "add a line for database `replication` and this role to the server's pg_hba.conf"
             }
+            Self::Login { source, .. } if source.to_string().contains("Peer auth") => {
+                "the server knows local users by their system name (peer): add a line for this role \
+                 above that one in pg_hba.conf, or a map in pg_ident.conf"
+            }
             Self::Login { .. } => "check user and password in `upstream`, or PGPASSWORD",
             Self::NoPassword { .. } => "give one in `upstream` or in PGPASSWORD",
             Self::LoginMethod { .. } => {

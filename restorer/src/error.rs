@@ -184,6 +184,9 @@ impl Error {
             Self::NotEmpty { .. } | Self::NotOwned { .. } => {
                 "name a directory that does not exist, or an empty one of your own"
             }
+            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                "pgkeep works as the user that runs Postgres: make the directory for that user first"
+            }
             Self::Nested { .. } => "map the tablespace elsewhere with --tablespace OLD=NEW",
             Self::NoTablespace { .. } => "`pgkeep restore --dry-run` shows the tablespaces",
             Self::BackupDamaged { .. } | Self::BackupIncomplete { .. } => {

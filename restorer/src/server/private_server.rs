@@ -218,6 +218,8 @@ impl PrivateServer {
             ("synchronous_standby_names", ""),
             ("logging_collector", "off"),
             ("log_destination", "stderr"),
+            // Containers often have no /dev/shm, and the settings that said so may be left behind.
+            ("dynamic_shared_memory_type", "mmap"),
             ("log_min_messages", "warning"),
             ("log_line_prefix", "%m [%p] "),
             ("lc_messages", "C"),
