@@ -187,9 +187,22 @@ impl Shipper {
         self.backlog.to().since(self.archived) < HELD_MAX
     }
 
-    /// When to tick if nothing happens before.
+    /// When to tick if nothing happens before. Never while only another event can help: whoever
+    /// waits for this must not be woken in vain.
     pub fn next_at(&self) -> Option<Instant> {
+        let is_full = self.in_flight.len() >= self.in_flight_max;
+        let is_stored = self.known.front().is_some_and(|known| known.from == self.backlog.from());
+        self.due_at().filter(|_| !is_full && !is_stored && !self.is_comparing())
+    }
+
+    /// When the oldest byte of the backlog has waited long enough.
+    fn due_at(&self) -> Option<Instant> {
         self.waiting_since.map(|since| since + self.interval)
+    }
+
+    /// Whether something that is stored already is being compared.
+    fn is_comparing(&self) -> bool {
+        self.in_flight.iter().any(|flight| flight.shipment.is_comparison())
     }
 
     /// Takes an event.
@@ -233,7 +246,7 @@ impl Shipper {
                 false => Shipment::StoredPiece(run),
             });
         }
-        if self.in_flight.iter().any(|flight| flight.shipment.is_comparison()) {
+        if self.is_comparing() {
             return None;
         }
         let segment_end = self.size.end_of(from);
@@ -245,7 +258,7 @@ impl Shipper {
         if available == segment_end && !is_large && self.size.is_boundary(from) {
             return Some(Shipment::Whole(self.cut(segment_end)));
         }
-        let is_due = self.is_urgent || self.next_at().is_some_and(|at| now >= at);
+        let is_due = self.is_urgent || self.due_at().is_some_and(|at| now >= at);
         if available > from && (available == segment_end || is_due) {
             return Some(Shipment::Piece(self.cut(available)));
         }
@@ -381,6 +394,21 @@ mod tests {
         let effects = shipper.step(now, bytes(1));
         assert_eq!(puts(&effects, start), [("stored whole", 0, MIB)]);
         assert!(shipper.step(now, Event::Stored(start)).is_empty(), "nothing is made of it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_woken_while_only_the_store_can_help() {
+        let mut shipper = shipper(1, vec![]);
+        let (start, now) = (shipper.archived(), Instant::now());
+        shipper.step(now, bytes(5 * MIB));
+        assert_eq!(shipper.next_at(), None, "four segments are on their way, one waits");
+        shipper.step(now, Event::Stored(start));
+        assert_eq!(shipper.next_at(), None, "the fifth took the place");
+        shipper.step(now, bytes(10));
+        for segment in 1..5 {
+            shipper.step(now, Event::Stored(start.advance(segment * MIB)));
+        }
+        assert!(shipper.next_at().is_some(), "ten bytes wait for the interval");
     }
 
     #[tokio::test(start_paused = true)]
