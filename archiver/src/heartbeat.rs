@@ -51,10 +51,12 @@ impl HeartbeatWriter {
 
     async fn write(&self, live: &Live) -> bool {
         let (Some(timeline), Some(archived)) = (live.timeline, live.archived) else { return false };
+        // Until it is known, what an earlier life knew stays.
+        let Some(caught_up_at) = live.caught_up_at else { return false };
         let heartbeat = Heartbeat {
             timeline,
             archived,
-            caught_up_at: live.caught_up_at,
+            caught_up_at,
             written_at: TimestampTz::from_timestamp(self.clock.now()),
         };
         let result = heartbeat.put(&self.cluster, self.epoch).await;

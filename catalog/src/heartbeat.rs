@@ -23,7 +23,7 @@ pub struct Heartbeat {
     pub archived: Lsn,
     /// The server's clock at the last moment when everything was archived.
     #[n(2)]
-    pub caught_up_at: Option<TimestampTz>,
+    pub caught_up_at: TimestampTz,
     /// Our clock when this was written.
     #[n(3)]
     pub written_at: TimestampTz,

@@ -171,7 +171,7 @@ impl ClusterStatus {
             spooled_lsn: None,
             archived_lsn: last.map(|stretch| stretch.to),
             archived_commit_time: stretches.last().and_then(|stretch| stretch.to_time),
-            caught_up_at: heartbeat.and_then(|heartbeat| heartbeat.caught_up_at),
+            caught_up_at: heartbeat.map(|heartbeat| heartbeat.caught_up_at),
             rpo_seconds: None,
             rto_seconds: None,
             slot: None,

@@ -182,7 +182,7 @@ impl Inventory {
         let leg = candidate.path.leg(heartbeat.timeline)?;
         let is_within =
             leg.contains(leg.begin, heartbeat.archived) && heartbeat.archived <= candidate.reach;
-        heartbeat.caught_up_at.filter(|_| is_within)
+        is_within.then_some(heartbeat.caught_up_at)
     }
 
     /// Why WAL between two positions of `path` is missing, where that was recorded.
@@ -304,7 +304,7 @@ mod tests {
             inventory.heartbeat = Some(Heartbeat {
                 timeline: tli(timeline),
                 archived: Lsn::new(archived),
-                caught_up_at: Some(moment),
+                caught_up_at: moment,
                 written_at: moment,
             });
             assert_eq!(inventory.caught_up_at(&candidate), expected);

@@ -223,12 +223,8 @@ impl Archive {
         archived: Lsn,
         caught_up_at: TimestampTz,
     ) {
-        let heartbeat = Heartbeat {
-            timeline: tli(number),
-            archived,
-            caught_up_at: Some(caught_up_at),
-            written_at: caught_up_at,
-        };
+        let heartbeat =
+            Heartbeat { timeline: tli(number), archived, caught_up_at, written_at: caught_up_at };
         heartbeat.put(&self.cluster, self.epoch).await.unwrap();
     }
 
