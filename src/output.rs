@@ -103,9 +103,11 @@ impl Progress {
     pub(crate) fn phase(&self, name: &'static str) {
         self.bar.set_message(name);
     }
+}
 
-    /// The work is over; the bar goes.
-    pub(crate) fn finish(&self) {
+impl Drop for Progress {
+    /// The work is over, or has failed: the bar goes.
+    fn drop(&mut self) {
         self.bar.finish_and_clear();
     }
 }

@@ -195,10 +195,7 @@ impl Archiver {
     }
 
     fn report(&self, error: &Error, pause: Duration) {
-        let mut message = error.to_string();
-        if let Some(cause) = std::error::Error::source(error) {
-            message = format!("{message}: {cause}");
-        }
+        let message = error.with_cause();
         tracing::warn!(error = %message, pause_ms = pause.as_millis(), "archiving interrupted; will try again");
         let now = TimestampTz::from_timestamp(self.clock.now());
         let name = if matches!(error, Error::Repository(_)) { "store" } else { "upstream" };

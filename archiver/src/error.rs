@@ -175,6 +175,14 @@ impl Error {
         }
     }
 
+    /// The message with its cause, on one line, for logs, alerts and records.
+    pub(crate) fn with_cause(&self) -> String {
+        match std::error::Error::source(self) {
+            Some(cause) => format!("{self}: {cause}"),
+            None => self.to_string(),
+        }
+    }
+
     /// Whether trying again later may succeed. The only place that decides this.
     pub fn is_retryable(&self) -> bool {
         match self {

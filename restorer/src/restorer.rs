@@ -129,8 +129,10 @@ impl Restorer {
         let mut server = PrivateServer::new(installation, restored.directory.clone(), directory)?;
         let log = restored.directory.join("pgkeep-start.log");
         let end = server.recover(options.deadline, progress).await;
-        private.keep_log(&log)?;
+        // Why it did not come to its end matters more than a log that could not be kept.
+        let kept = private.keep_log(&log);
         let end = end?;
+        kept?;
         let reached = Reached::judge(&private.read_log()?, plan)?;
         // Paused for us means shut down; the server that is let go pauses at the same place.
         if end == RecoveryEnd::Promoted || restored.action == TargetAction::Pause {

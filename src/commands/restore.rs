@@ -100,7 +100,6 @@ async fn lay_down(
             _ = tick.tick() => bar.update(*watched.borrow_and_update(), total),
         }
     };
-    bar.finish();
     Ok(restored?)
 }
 
@@ -120,7 +119,6 @@ async fn start(
         bar.update(plan.wal_bytes.min(files * segment_bytes), plan.wal_bytes);
     });
     let reached = Box::pin(reached).await;
-    bar.finish();
     reached
         .map_err(anyhow::Error::from)
         .with_context(|| format!("{} is restored but not started", restored.directory.display()))

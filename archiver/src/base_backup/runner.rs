@@ -122,10 +122,7 @@ impl BaseBackup {
     }
 
     async fn record_failure(&self, epoch: WriterEpoch, id: &BackupId, error: &Error) {
-        let mut reason = error.to_string();
-        if let Some(cause) = std::error::Error::source(error) {
-            reason = format!("{reason}: {cause}");
-        }
+        let reason = error.with_cause();
         if let Err(error) = Backup::put_failure(&self.cluster, epoch, id, &reason).await {
             tracing::warn!(backup = %id, %error, "the failure of the backup could not be recorded");
         }

@@ -47,7 +47,7 @@ impl Default for RetryPolicy {
             delay_min: Duration::from_millis(100),
             // Often enough to notice that a store is back, seldom enough not to keep it down.
             delay_max: Duration::from_secs(5),
-            // Longer than a fail-over of a file server; after it the caller should know.
+            // Longer than such a hiccup; after it the caller should know.
             deadline: Duration::from_secs(20),
         }
     }
