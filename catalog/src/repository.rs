@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::layout::Layout;
 use crate::sealed::Compression;
-use crate::store::{GetRange, LocalStore, PutMode, Retry, Store};
+use crate::store::{GetRange, LocalStore, ObjectClass, PutOptions, Retry, Store};
 use crate::{Error, Result};
 
 /// The format this program writes. Version 0 may still change without migration.
@@ -121,7 +121,14 @@ impl Repository {
             RepositoryRecord { format: FORMAT, uuid: Uuid::new_v4(), encryption: Encryption::Off };
         let mut content = serde_json::to_vec_pretty(&record).unwrap_or_default();
         content.push(b'\n');
-        match store.put(&Layout::repository(), Bytes::from(content), PutMode::Create).await {
+        match store
+            .put(
+                &Layout::repository(),
+                Bytes::from(content),
+                PutOptions::create(ObjectClass::Record),
+            )
+            .await
+        {
             Err(error) if error.is_already_exists() => Ok(()),
             other => other,
         }

@@ -300,14 +300,18 @@ mod tests {
 
     #[tokio::test]
     async fn damage_is_an_error_and_leaves_no_file() {
-        use pgkeep_catalog::store::{GetRange, PutMode};
+        use pgkeep_catalog::store::{GetRange, ObjectClass, PutOptions};
         let fixture = Fixture::new().await;
         fixture.put_wal(1, 2 * MIB, 3 * MIB).await;
         let name = "000000010000000000000002";
         let key = fixture.cluster.layout().segment(name.parse().unwrap());
         let mut bytes = fixture.store.get(&key, GetRange::All).await.unwrap().bytes.to_vec();
         bytes[600] ^= 1;
-        fixture.store.put(&key, bytes.into(), PutMode::Overwrite).await.unwrap();
+        fixture
+            .store
+            .put(&key, bytes.into(), PutOptions::overwrite(ObjectClass::Wal))
+            .await
+            .unwrap();
         for pin in [None, Some(pin(&fixture, 3 * MIB)), Some(pin(&fixture, 2 * MIB + 1))] {
             let asked = ask(&fixture, pin.as_ref(), name).await;
             assert!(matches!(asked.result, Err(Error::Catalog(_))), "{:?}", asked.result);

@@ -4,6 +4,8 @@ use std::fmt;
 
 use minicbor::{Decode, Encode};
 
+use crate::store::ObjectClass;
+
 /// The kind of a sealed object, from which follows how its raw bytes and its `extra` are read.
 /// The numbers are part of the format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Encode, Decode)]
@@ -45,6 +47,20 @@ pub enum Kind {
     /// `backup_manifest` as Postgres sent it.
     #[n(11)]
     PostgresManifest,
+}
+
+impl Kind {
+    /// What an object of this kind is to the store.
+    pub const fn class(self) -> ObjectClass {
+        match self {
+            Self::Epoch | Self::Heartbeat | Self::Piece => ObjectClass::Passing,
+            Self::BackupStarted | Self::BackupFailed => ObjectClass::Passing,
+            Self::Cluster | Self::Gap | Self::History => ObjectClass::Record,
+            Self::BackupManifest | Self::PostgresManifest => ObjectClass::Record,
+            Self::Segment => ObjectClass::Wal,
+            Self::BackupPack => ObjectClass::Backup,
+        }
+    }
 }
 
 impl fmt::Display for Kind {

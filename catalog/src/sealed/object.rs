@@ -248,7 +248,10 @@ mod tests {
 
     use super::super::{Compression, FRAME_SIZE, SealedUpload, Sealer, write};
     use super::*;
-    use crate::store::{Fault, Faulty, MemoryStore, PutMode};
+    use crate::store::{Fault, Faulty, MemoryStore, ObjectClass, PutMode, PutOptions};
+
+    const CREATE: PutOptions = PutOptions::create(ObjectClass::Wal);
+    const OVERWRITE: PutOptions = PutOptions::overwrite(ObjectClass::Wal);
 
     fn key() -> ObjectKey {
         "main/1/wal/00000001/000000010000000000000001".parse().unwrap()
@@ -363,7 +366,7 @@ mod tests {
         let raw = content(length);
         let memory = MemoryStore::new();
         let store: Arc<dyn Store> = Arc::new(memory.clone());
-        store.put(&key(), sealed(&raw, Compression::None), PutMode::Create).await.unwrap();
+        store.put(&key(), sealed(&raw, Compression::None), CREATE).await.unwrap();
         let object = SealedObject::open(&store, &key(), Kind::Segment, &origin()).await.unwrap();
         let edges = [0, 1, FRAME_SIZE - 1, FRAME_SIZE, FRAME_SIZE + 1, 3 * FRAME_SIZE, length];
         for from in edges {
@@ -379,7 +382,7 @@ mod tests {
         // With the third frame destroyed, the others can still be read.
         let mut stored = store.get(&key(), GetRange::All).await.unwrap().bytes.to_vec();
         stored[2 * FRAME_SIZE + FRAME_SIZE / 2] ^= 1;
-        store.put(&key(), stored.into(), PutMode::Overwrite).await.unwrap();
+        store.put(&key(), stored.into(), OVERWRITE).await.unwrap();
         let object = SealedObject::open(&store, &key(), Kind::Segment, &origin()).await.unwrap();
         assert!(object.read_frames(0..2).await.unwrap() == raw[..2 * FRAME_SIZE]);
         assert!(object.read_frames(3..6).await.unwrap() == raw[3 * FRAME_SIZE..]);
@@ -394,7 +397,7 @@ mod tests {
         sealer.push(&raw);
         let extra = content(200_000);
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
-        store.put(&key(), sealer.finish(&extra).0, PutMode::Create).await.unwrap();
+        store.put(&key(), sealer.finish(&extra).0, CREATE).await.unwrap();
         let object = SealedObject::open(&store, &key(), Kind::Segment, &origin()).await.unwrap();
         assert!(object.trailer().extra == extra);
         assert_eq!(object.read_all().await.unwrap(), raw);
@@ -440,7 +443,7 @@ mod tests {
     async fn a_large_object_that_is_cut_or_changed_on_the_way_is_noticed() {
         let raw = content(FRAME_SIZE);
         let store = Arc::new(Faulty::scripted(MemoryStore::new(), []));
-        store.put(&key(), sealed(&raw, Compression::None), PutMode::Create).await.unwrap();
+        store.put(&key(), sealed(&raw, Compression::None), CREATE).await.unwrap();
         let faulty: Arc<dyn Store> = store.clone();
         for fault in [Fault::Truncate, Fault::Flip] {
             store.inject(fault);

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{Compression, FRAME_SIZE, Header, Sealed, Sealer};
 use crate::Result;
-use crate::store::{ObjectKey, PutMode, Store, Upload, blocking};
+use crate::store::{ObjectKey, PutMode, PutOptions, Store, Upload, blocking};
 
 /// An object whose stored form is not larger goes into the store by a single request, which can be
 /// repeated as a whole.
@@ -34,7 +34,8 @@ impl SealedUpload {
         header: Header,
         compression: Compression,
     ) -> Result<Self> {
-        let upload = store.upload(&header.key, mode).await?;
+        let upload =
+            store.upload(&header.key, PutOptions { mode, class: header.kind.class() }).await?;
         Ok(Self { sealer: Sealer::new(&header, compression), upload })
     }
 
@@ -66,9 +67,10 @@ pub async fn write(
     extra: Vec<u8>,
 ) -> Result<Sealed> {
     let key = header.key.clone();
+    let how = PutOptions { mode, class: header.kind.class() };
     let (parts, stored) = mpsc::channel(PARTS_MAX);
     let sealing = blocking(move || Ok(seal(&header, compression, &chunks, &extra, &parts)));
-    let (sealed, ()) = tokio::try_join!(sealing, send(&*store, &key, mode, stored))?;
+    let (sealed, ()) = tokio::try_join!(sealing, send(&*store, &key, how, stored))?;
     Ok(sealed.expect("the store took every part"))
 }
 
@@ -96,14 +98,14 @@ fn seal(
 async fn send(
     store: &dyn Store,
     key: &ObjectKey,
-    mode: PutMode,
+    how: PutOptions,
     mut parts: mpsc::Receiver<Bytes>,
 ) -> Result<()> {
     let mut first = BytesMut::new();
     while let Some(part) = parts.recv().await {
         first.extend_from_slice(&part);
         if first.len() > SINGLE_PUT_SIZE_MAX {
-            let mut upload = store.upload(key, mode).await?;
+            let mut upload = store.upload(key, how).await?;
             upload.write(first.freeze()).await?;
             while let Some(part) = parts.recv().await {
                 upload.write(part).await?;
@@ -111,7 +113,7 @@ async fn send(
             return upload.finish().await;
         }
     }
-    store.put(key, first.freeze(), mode).await
+    store.put(key, first.freeze(), how).await
 }
 
 #[cfg(test)]

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::{GetRange, ObjectKey, PutMode, Store, StoreExt};
+use super::{GetRange, ObjectClass, ObjectKey, PutOptions, Store, StoreExt};
 
+const CREATE: PutOptions = PutOptions::create(ObjectClass::Passing);
+const OVERWRITE: PutOptions = PutOptions::overwrite(ObjectClass::Passing);
 const CREATORS: u8 = 16;
 const LISTED: usize = 1100;
 
@@ -29,8 +31,8 @@ fn key(text: &str) -> ObjectKey {
     text.parse().expect("this file names keys")
 }
 
-async fn put(store: &dyn Store, name: &str, body: &'static [u8], mode: PutMode) {
-    store.put(&key(name), Bytes::from_static(body), mode).await.expect("put succeeds");
+async fn put(store: &dyn Store, name: &str, body: &'static [u8], how: PutOptions) {
+    store.put(&key(name), Bytes::from_static(body), how).await.expect("put succeeds");
 }
 
 async fn read(store: &dyn Store, name: &str, range: GetRange) -> Bytes {
@@ -39,7 +41,10 @@ async fn read(store: &dyn Store, name: &str, range: GetRange) -> Bytes {
 
 async fn is_absent(store: &dyn Store, name: &str) -> bool {
     let got = store.get(&key(name), GetRange::All).await;
-    got.is_err_and(|error| error.is_not_found())
+    let head = store.head(&key(name)).await;
+    let is_absent = got.is_err_and(|error| error.is_not_found());
+    assert_eq!(is_absent, head.is_err_and(|error| error.is_not_found()), "get and head agree");
+    is_absent
 }
 
 async fn names(store: &dyn Store, prefix: &str) -> Vec<String> {
@@ -55,13 +60,13 @@ async fn absence_is_a_fact(store: &dyn Store) {
 }
 
 async fn creating_never_replaces(store: &dyn Store) {
-    put(store, "mode/one", b"first", PutMode::Create).await;
-    let again = store.put(&key("mode/one"), Bytes::from_static(b"second"), PutMode::Create).await;
+    put(store, "mode/one", b"first", CREATE).await;
+    let again = store.put(&key("mode/one"), Bytes::from_static(b"second"), CREATE).await;
     assert!(again.is_err_and(|e| e.is_already_exists()), "a second create is refused");
     assert_eq!(read(store, "mode/one", GetRange::All).await, "first");
-    put(store, "mode/one", b"third", PutMode::Overwrite).await;
+    put(store, "mode/one", b"third", OVERWRITE).await;
     assert_eq!(read(store, "mode/one", GetRange::All).await, "third");
-    put(store, "mode/two", b"", PutMode::Overwrite).await;
+    put(store, "mode/two", b"", OVERWRITE).await;
     assert_eq!(read(store, "mode/two", GetRange::All).await, "", "an object may be empty");
 }
 
@@ -71,7 +76,7 @@ async fn one_of_many_creators_wins(store: &Arc<dyn Store>, name: &'static str) {
         let store = Arc::clone(store);
         creators.spawn(async move {
             let body = Bytes::from(vec![number; 10_000]);
-            (number, store.put(&key(name), body, PutMode::Create).await)
+            (number, store.put(&key(name), body, CREATE).await)
         });
     }
     expect_one_winner(&**store, name, creators.join_all().await).await;
@@ -82,8 +87,7 @@ async fn one_of_many_uploaders_wins(store: &Arc<dyn Store>, name: &'static str) 
     for number in 0..CREATORS {
         let store = Arc::clone(store);
         creators.spawn(async move {
-            let mut upload =
-                store.upload(&key(name), PutMode::Create).await.expect("upload begins");
+            let mut upload = store.upload(&key(name), CREATE).await.expect("upload begins");
             for _ in 0..2 {
                 upload.write(Bytes::from(vec![number; 5_000])).await.expect("write succeeds");
             }
@@ -107,7 +111,7 @@ async fn expect_one_winner(store: &dyn Store, name: &str, ends: Vec<(u8, crate::
 }
 
 async fn ranges_are_cut_at_the_end(store: &dyn Store) {
-    put(store, "range", b"0123456789", PutMode::Create).await;
+    put(store, "range", b"0123456789", CREATE).await;
     for (range, expected) in [
         (GetRange::All, "0123456789"),
         (GetRange::Range(0..3), "012"),
@@ -121,18 +125,19 @@ async fn ranges_are_cut_at_the_end(store: &dyn Store) {
     ] {
         let object = store.get(&key("range"), range.clone()).await.expect("get succeeds");
         assert_eq!(object.bytes, expected, "{range:?}");
+        assert_eq!(store.head(&key("range")).await.expect("head succeeds"), 10);
         assert_eq!(object.size, 10, "the size is that of the whole object, for {range:?}");
     }
 }
 
 async fn uploads_appear_when_finished(store: &dyn Store) {
     let name = key("upload/one");
-    let mut upload = store.upload(&name, PutMode::Create).await.expect("upload begins");
+    let mut upload = store.upload(&name, CREATE).await.expect("upload begins");
     upload.write(Bytes::from_static(b"given up")).await.expect("write succeeds");
     drop(upload);
     assert!(is_absent(store, "upload/one").await, "an abandoned upload leaves nothing");
 
-    let mut upload = store.upload(&name, PutMode::Create).await.expect("upload begins");
+    let mut upload = store.upload(&name, CREATE).await.expect("upload begins");
     upload.write(Bytes::from_static(b"in ")).await.expect("write succeeds");
     assert!(is_absent(store, "upload/one").await, "an unfinished upload is invisible");
     assert!(names(store, "upload/").await.is_empty(), "an unfinished upload is not listed");
@@ -140,18 +145,18 @@ async fn uploads_appear_when_finished(store: &dyn Store) {
     upload.finish().await.expect("finish succeeds");
     assert_eq!(read(store, "upload/one", GetRange::All).await, "in parts");
 
-    let upload = store.upload(&name, PutMode::Overwrite).await.expect("upload begins");
+    let upload = store.upload(&name, OVERWRITE).await.expect("upload begins");
     upload.finish().await.expect("finish succeeds");
     assert_eq!(read(store, "upload/one", GetRange::All).await, "");
 }
 
 async fn deleting_twice_succeeds(store: &dyn Store) {
-    put(store, "delete/one", b"x", PutMode::Create).await;
+    put(store, "delete/one", b"x", CREATE).await;
     for _ in 0..2 {
         store.delete(&key("delete/one")).await.expect("delete succeeds");
         assert!(is_absent(store, "delete/one").await, "what was deleted is not found");
     }
-    put(store, "delete/one", b"y", PutMode::Create).await;
+    put(store, "delete/one", b"y", CREATE).await;
     assert_eq!(read(store, "delete/one", GetRange::All).await, "y", "the name is free again");
 }
 
@@ -160,10 +165,7 @@ async fn listings_are_ordered_and_paged(store: &dyn Store) {
     // Directories do not sort as their names do: `-` and `.` come before `/`, digits after it.
     expected.extend(["list/many-", "list/many.x/y", "list/many0", "list/m/z"].map(str::to_owned));
     for name in &expected {
-        store
-            .put(&key(name), Bytes::from(name.clone()), PutMode::Create)
-            .await
-            .expect("put succeeds");
+        store.put(&key(name), Bytes::from(name.clone()), CREATE).await.expect("put succeeds");
     }
     expected.sort();
     assert_eq!(names(store, "list/").await, expected, "all keys are listed once, in byte order");

@@ -1,4 +1,4 @@
-//! The contract of a store: six verbs on named, immutable runs of bytes.
+//! The contract of a store: seven verbs on named, immutable runs of bytes.
 //!
 //! What an implementer promises stands at each verb; [`super::conformance`] checks it.
 
@@ -23,14 +23,17 @@ pub trait Store: Debug + Send + Sync {
     /// Stores `body` under `key`, all or nothing. After `Ok` it is durable and seen by `get` and
     /// `list`. With [`PutMode::Create`], exactly one of several concurrent writers succeeds and the
     /// others fail with `AlreadyExists`.
-    async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<()>;
+    async fn put(&self, key: &ObjectKey, body: Bytes, how: PutOptions) -> Result<()>;
 
     /// Begins a `put` whose body comes in parts. Nothing is visible before [`Upload::finish`].
-    async fn upload(&self, key: &ObjectKey, mode: PutMode) -> Result<Box<dyn Upload>>;
+    async fn upload(&self, key: &ObjectKey, how: PutOptions) -> Result<Box<dyn Upload>>;
 
     /// Reads a range of the object. What reaches beyond its end is cut off; an object that does not
     /// exist is `NotFound`, which is a fact and not a guess.
     async fn get(&self, key: &ObjectKey, range: GetRange) -> Result<Object>;
+
+    /// The size in bytes of the object, without reading it; `NotFound` as in [`get`](Self::get).
+    async fn head(&self, key: &ObjectKey) -> Result<u64>;
 
     /// Lists keys under `prefix`, in byte order, strictly after `after`. Fewer than `limit` means
     /// that there are no more. The prefix is empty or ends in `/`; it names whole components.
@@ -57,6 +60,42 @@ pub trait Upload: Debug + Send {
 
     /// Makes the object visible, under the promises of [`Store::put`].
     async fn finish(self: Box<Self>) -> Result<()>;
+}
+
+/// How an object is put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutOptions {
+    /// What happens when the key is taken.
+    pub mode: PutMode,
+    /// What the object is to the store.
+    pub class: ObjectClass,
+}
+
+impl PutOptions {
+    /// Puts an object of `class` that must not exist yet.
+    pub const fn create(class: ObjectClass) -> Self {
+        Self { mode: PutMode::Create, class }
+    }
+
+    /// Puts an object of `class`, replacing the one before.
+    pub const fn overwrite(class: ObjectClass) -> Self {
+        Self { mode: PutMode::Overwrite, class }
+    }
+}
+
+/// What an object is to the store: from it follow storage class, tags and lock where the store has
+/// such things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ObjectClass {
+    /// Rewritten or removed in normal work, or worthless soon: pieces, epochs, the heartbeat. Must
+    /// never be locked.
+    Passing,
+    /// Small and read by everybody: keys, histories, manifests, pages of the inventory.
+    Record,
+    /// Segments of WAL.
+    Wal,
+    /// Blocks of base backups.
+    Backup,
 }
 
 /// What a write does when the key is taken.

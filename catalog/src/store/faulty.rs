@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use super::{GetRange, Listed, Object, ObjectKey, PutMode, Store, Upload};
+use super::{GetRange, Listed, Object, ObjectKey, PutOptions, Store, Upload};
 use crate::{Error, Result};
 
 /// One way in which a store fails.
@@ -126,12 +126,12 @@ fn flip(bytes: &[u8]) -> Bytes {
 
 #[async_trait]
 impl<S: Store> Store for Faulty<S> {
-    async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<()> {
-        self.befall(ANY, self.inner.put(key, body, mode)).await.map(|((), _)| ())
+    async fn put(&self, key: &ObjectKey, body: Bytes, how: PutOptions) -> Result<()> {
+        self.befall(ANY, self.inner.put(key, body, how)).await.map(|((), _)| ())
     }
 
-    async fn upload(&self, key: &ObjectKey, mode: PutMode) -> Result<Box<dyn Upload>> {
-        self.befall(ANY, self.inner.upload(key, mode)).await.map(|(upload, _)| upload)
+    async fn upload(&self, key: &ObjectKey, how: PutOptions) -> Result<Box<dyn Upload>> {
+        self.befall(ANY, self.inner.upload(key, how)).await.map(|(upload, _)| upload)
     }
 
     async fn get(&self, key: &ObjectKey, range: GetRange) -> Result<Object> {
@@ -142,6 +142,10 @@ impl<S: Store> Store for Faulty<S> {
             _ => {}
         }
         Ok(object)
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<u64> {
+        self.befall(ANY, self.inner.head(key)).await.map(|(size, _)| size)
     }
 
     async fn list(
@@ -170,8 +174,10 @@ impl<S: Store> Store for Faulty<S> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{MemoryStore, conformance};
+    use super::super::{MemoryStore, ObjectClass, conformance};
     use super::*;
+
+    const CREATE: PutOptions = PutOptions::create(ObjectClass::Record);
 
     fn key() -> ObjectKey {
         "main/1/cluster".parse().unwrap()
@@ -186,16 +192,16 @@ mod tests {
     async fn a_lost_answer_leaves_the_object_behind() {
         let store = Faulty::scripted(MemoryStore::new(), [Fault::Before, Fault::After]);
         let body = Bytes::from_static(b"x");
-        store.put(&key(), body.clone(), PutMode::Create).await.unwrap_err();
+        store.put(&key(), body.clone(), CREATE).await.unwrap_err();
         assert!(store.inner().get(&key(), GetRange::All).await.unwrap_err().is_not_found());
-        store.put(&key(), body.clone(), PutMode::Create).await.unwrap_err();
+        store.put(&key(), body.clone(), CREATE).await.unwrap_err();
         assert_eq!(store.get(&key(), GetRange::All).await.unwrap().bytes, body);
     }
 
     #[tokio::test]
     async fn a_fault_waits_for_a_call_it_can_befall() {
         let store = Faulty::scripted(MemoryStore::new(), [Fault::Truncate, Fault::Omit]);
-        store.put(&key(), Bytes::from_static(b"body"), PutMode::Create).await.unwrap();
+        store.put(&key(), Bytes::from_static(b"body"), CREATE).await.unwrap();
         assert_eq!(store.get(&key(), GetRange::All).await.unwrap().bytes, "bo");
         assert!(store.list("", None, 10).await.unwrap().is_empty());
         assert_eq!(store.list("", None, 10).await.unwrap().len(), 1);

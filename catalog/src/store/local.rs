@@ -23,7 +23,7 @@ use bytes::Bytes;
 
 use super::blocking::blocking;
 use super::local_list::{self, is_absence};
-use super::{GetRange, Listed, Object, ObjectKey, PutMode, Store, Upload};
+use super::{GetRange, Listed, Object, ObjectKey, PutMode, PutOptions, Store, Upload};
 use crate::durable::{self, Existing, NewFile};
 use crate::{Error, Result};
 
@@ -67,25 +67,34 @@ impl LocalStore {
 
 #[async_trait]
 impl Store for LocalStore {
-    async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<()> {
+    async fn put(&self, key: &ObjectKey, body: Bytes, how: PutOptions) -> Result<()> {
         let key = key.clone();
         self.run(move |root| {
             let mut file = root.begin(&key)?;
             file.write_all(&body).map_err(|e| Error::io(format!("write {key}"), e))?;
-            root.commit(file, &key, mode)
+            root.commit(file, &key, how.mode)
         })
         .await
     }
 
-    async fn upload(&self, key: &ObjectKey, mode: PutMode) -> Result<Box<dyn Upload>> {
+    async fn upload(&self, key: &ObjectKey, how: PutOptions) -> Result<Box<dyn Upload>> {
         let begun = key.clone();
         let file = self.run(move |root| root.begin(&begun)).await?;
-        Ok(Box::new(LocalUpload { store: self.clone(), key: key.clone(), mode, file: Some(file) }))
+        Ok(Box::new(LocalUpload {
+            store: self.clone(),
+            key: key.clone(),
+            mode: how.mode,
+            file: Some(file),
+        }))
     }
 
     async fn get(&self, key: &ObjectKey, range: GetRange) -> Result<Object> {
         let key = key.clone();
         self.run(move |root| root.read(&key, &range)).await
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<u64> {
+        self.get(key, GetRange::Suffix(0)).await.map(|object| object.size)
     }
 
     async fn list(
@@ -290,8 +299,10 @@ fn identity(metadata: &Metadata) -> io::Result<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conformance;
+    use super::super::{ObjectClass, conformance};
     use super::*;
+
+    const CREATE: PutOptions = PutOptions::create(ObjectClass::Record);
 
     fn key(text: &str) -> ObjectKey {
         text.parse().unwrap()
@@ -319,7 +330,7 @@ mod tests {
             assert!(store.get(&key("a"), GetRange::All).await.unwrap_err().is_retryable());
             assert!(store.list("", None, 10).await.unwrap_err().is_retryable());
             assert!(store.delete(&key("a")).await.unwrap_err().is_retryable());
-            let put = store.put(&key("a"), Bytes::new(), PutMode::Create).await;
+            let put = store.put(&key("a"), Bytes::new(), CREATE).await;
             assert!(put.unwrap_err().is_retryable());
         }
     }
@@ -328,8 +339,8 @@ mod tests {
     async fn deleting_the_last_object_removes_its_directories() {
         let root = tempfile::tempdir().unwrap();
         let store = LocalStore::open(root.path()).unwrap();
-        store.put(&key("a/b/c"), Bytes::new(), PutMode::Create).await.unwrap();
-        store.put(&key("a/d"), Bytes::new(), PutMode::Create).await.unwrap();
+        store.put(&key("a/b/c"), Bytes::new(), CREATE).await.unwrap();
+        store.put(&key("a/d"), Bytes::new(), CREATE).await.unwrap();
         store.delete(&key("a/b/c")).await.unwrap();
         assert!(!root.path().join("a/b").exists());
         assert!(root.path().join("a/d").exists());
@@ -344,7 +355,7 @@ mod tests {
             let (store, key) = (store.clone(), key(name));
             writers.spawn(async move {
                 for _ in 0..50 {
-                    store.put(&key, Bytes::new(), PutMode::Create).await.unwrap();
+                    store.put(&key, Bytes::new(), CREATE).await.unwrap();
                     store.delete(&key).await.unwrap();
                 }
             });
@@ -357,7 +368,7 @@ mod tests {
     async fn strange_files_in_the_root_are_not_listed() {
         let root = tempfile::tempdir().unwrap();
         let store = LocalStore::open(root.path()).unwrap();
-        store.put(&key("a/b"), Bytes::from_static(b"x"), PutMode::Create).await.unwrap();
+        store.put(&key("a/b"), Bytes::from_static(b"x"), CREATE).await.unwrap();
         fs::create_dir(root.path().join("lost+found")).unwrap();
         fs::write(root.path().join(".hidden"), b"").unwrap();
         let listed = store.list("", None, 10).await.unwrap();

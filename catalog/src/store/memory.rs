@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 
-use super::{GetRange, Listed, Object, ObjectKey, PutMode, Store, Upload};
+use super::{GetRange, Listed, Object, ObjectKey, PutMode, PutOptions, Store, Upload};
 use crate::{Error, Result};
 
 /// Objects in memory. A clone is another handle to the same objects.
@@ -38,12 +38,12 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<()> {
-        self.insert(key, body, mode)
+    async fn put(&self, key: &ObjectKey, body: Bytes, how: PutOptions) -> Result<()> {
+        self.insert(key, body, how.mode)
     }
 
-    async fn upload(&self, key: &ObjectKey, mode: PutMode) -> Result<Box<dyn Upload>> {
-        let body = BytesMut::new();
+    async fn upload(&self, key: &ObjectKey, how: PutOptions) -> Result<Box<dyn Upload>> {
+        let (mode, body) = (how.mode, BytesMut::new());
         Ok(Box::new(MemoryUpload { store: self.clone(), key: key.clone(), mode, body }))
     }
 
@@ -54,6 +54,10 @@ impl Store for MemoryStore {
         let range = range.within(size);
         let place = |at| usize::try_from(at).expect("a place in memory is a usize");
         Ok(Object { bytes: body.slice(place(range.start)..place(range.end)), size })
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<u64> {
+        self.get(key, GetRange::Suffix(0)).await.map(|object| object.size)
     }
 
     async fn list(

@@ -25,7 +25,7 @@ mod memory;
 mod retry;
 
 pub(crate) use blocking::blocking;
-pub use contract::{GetRange, Listed, Object, PutMode, Store, Upload};
+pub use contract::{GetRange, Listed, Object, ObjectClass, PutMode, PutOptions, Store, Upload};
 pub use ext::StoreExt;
 pub use faulty::{Fault, Faulty};
 pub use key::ObjectKey;

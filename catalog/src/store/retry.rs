@@ -18,7 +18,7 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::warn;
 
-use super::{GetRange, Listed, Object, ObjectKey, PutMode, Store, Upload};
+use super::{GetRange, Listed, Object, ObjectKey, PutOptions, Store, Upload};
 use crate::{Error, Result};
 
 /// A store that is asked again when its answer may change.
@@ -108,9 +108,9 @@ impl<S: Store> Retry<S> {
         number: u32,
         key: &ObjectKey,
         body: &Bytes,
-        mode: PutMode,
+        how: PutOptions,
     ) -> Result<()> {
-        let error = match self.inner.put(key, body.clone(), mode).await {
+        let error = match self.inner.put(key, body.clone(), how).await {
             Err(e) if e.is_already_exists() && number > 1 => e,
             outcome => return outcome,
         };
@@ -131,16 +131,20 @@ impl<S: Store> Retry<S> {
 
 #[async_trait]
 impl<S: Store> Store for Retry<S> {
-    async fn put(&self, key: &ObjectKey, body: Bytes, mode: PutMode) -> Result<()> {
-        self.repeat("write", key.as_str(), |number| self.put_again(number, key, &body, mode)).await
+    async fn put(&self, key: &ObjectKey, body: Bytes, how: PutOptions) -> Result<()> {
+        self.repeat("write", key.as_str(), |number| self.put_again(number, key, &body, how)).await
     }
 
-    async fn upload(&self, key: &ObjectKey, mode: PutMode) -> Result<Box<dyn Upload>> {
-        self.repeat("begin to write", key.as_str(), |_| self.inner.upload(key, mode)).await
+    async fn upload(&self, key: &ObjectKey, how: PutOptions) -> Result<Box<dyn Upload>> {
+        self.repeat("begin to write", key.as_str(), |_| self.inner.upload(key, how)).await
     }
 
     async fn get(&self, key: &ObjectKey, range: GetRange) -> Result<Object> {
         self.repeat("read", key.as_str(), |_| self.get_whole(key, &range)).await
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<u64> {
+        self.repeat("look for", key.as_str(), |_| self.inner.head(key)).await
     }
 
     async fn list(
@@ -165,8 +169,11 @@ impl<S: Store> Store for Retry<S> {
 mod tests {
     use std::sync::Arc;
 
-    use super::super::{Fault, Faulty, MemoryStore, conformance};
+    use super::super::{Fault, Faulty, MemoryStore, ObjectClass, conformance};
     use super::*;
+
+    const CREATE: PutOptions = PutOptions::create(ObjectClass::Record);
+    const OVERWRITE: PutOptions = PutOptions::overwrite(ObjectClass::Record);
 
     fn key() -> ObjectKey {
         "main/1/cluster".parse().unwrap()
@@ -185,7 +192,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn passing_failures_are_not_seen() {
         let store = after(&[Fault::Before, Fault::After, Fault::Before]);
-        store.put(&key(), Bytes::from_static(b"x"), PutMode::Overwrite).await.unwrap();
+        store.put(&key(), Bytes::from_static(b"x"), OVERWRITE).await.unwrap();
         let store = after(&[Fault::Before; 3]);
         assert!(store.list("", None, 10).await.unwrap().is_empty());
     }
@@ -193,22 +200,22 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_create_whose_answer_was_lost_succeeds() {
         let store = after(&[Fault::After]);
-        store.put(&key(), Bytes::from_static(b"x"), PutMode::Create).await.unwrap();
+        store.put(&key(), Bytes::from_static(b"x"), CREATE).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn somebody_elses_object_is_no_success() {
         let store = after(&[]);
-        store.put(&key(), Bytes::from_static(b"theirs"), PutMode::Create).await.unwrap();
+        store.put(&key(), Bytes::from_static(b"theirs"), CREATE).await.unwrap();
         store.inner.inject(Fault::Before);
-        let error = store.put(&key(), Bytes::from_static(b"ours"), PutMode::Create).await;
+        let error = store.put(&key(), Bytes::from_static(b"ours"), CREATE).await;
         assert!(error.unwrap_err().is_already_exists());
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_that_was_cut_short_is_asked_for_again() {
         let store = after(&[Fault::Truncate]);
-        store.put(&key(), Bytes::from_static(b"whole"), PutMode::Create).await.unwrap();
+        store.put(&key(), Bytes::from_static(b"whole"), CREATE).await.unwrap();
         assert_eq!(store.get(&key(), GetRange::All).await.unwrap().bytes, "whole");
     }
 

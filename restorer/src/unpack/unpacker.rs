@@ -199,7 +199,7 @@ impl ControlFile {
 
 #[cfg(test)]
 mod tests {
-    use pgkeep_catalog::store::{GetRange, PutMode, Store};
+    use pgkeep_catalog::store::{GetRange, ObjectClass, PutOptions, Store};
     use tempfile::TempDir;
 
     use super::*;
@@ -293,7 +293,11 @@ mod tests {
             let key = fixture.cluster.layout().pack(&backup, number);
             let mut bytes = fixture.store.get(&key, GetRange::All).await.unwrap().bytes.to_vec();
             bytes[10_000] ^= 1;
-            fixture.store.put(&key, bytes.into(), PutMode::Overwrite).await.unwrap();
+            fixture
+                .store
+                .put(&key, bytes.into(), PutOptions::overwrite(ObjectClass::Backup))
+                .await
+                .unwrap();
             let laid_down = Try::new();
             let error = laid_down.unpack(&fixture, &backup).await.unwrap_err();
             assert!(matches!(error, Error::Catalog(_)), "{error}");
