@@ -22,9 +22,11 @@ const PLACES: [&str; 2] = ["pgkeep.toml", "/etc/pgkeep/pgkeep.toml"];
 const SOCKET_PATH_MAX: usize = 107;
 
 /// Fields that a variable may override: `PGKEEP_SHIP_INTERVAL` is `ship.interval`.
-const VARIABLES: [(&str, &str); 7] = [
+const VARIABLES: [(&str, &str); 9] = [
     ("repository", "url"),
     ("repository", "encryption"),
+    ("repository", "encryption_key"),
+    ("repository", "recovery_key"),
     ("repository", "compression"),
     ("ship", "interval"),
     ("ship", "in_flight_max"),
@@ -173,7 +175,7 @@ impl Config {
             }
         }
         problems.extend(raw.ship.problems());
-        problems.extend(raw.repository.directory().err().map(|error| error.to_string()));
+        problems.extend(raw.repository.problems());
         let time_zone = raw.time_zone.map(|name| {
             jiff::tz::TimeZone::get(&name).map_err(|error| format!("time_zone: {error}"))
         });

@@ -15,7 +15,7 @@ use crate::epoch::WriterEpoch;
 use crate::layout::Layout;
 use crate::repository::Repository;
 use crate::sealed::{
-    self, Compression, Header, Kind, Origin, Sealed, SealedObject, SealedUpload, Span,
+    self, Header, Kind, Origin, Sealed, SealedObject, SealedUpload, Sealing, Span,
 };
 use crate::store::{ObjectKey, PutMode, Store};
 use crate::{Error, Result};
@@ -89,8 +89,8 @@ impl Cluster {
         for incarnation in 1.. {
             let layout = Layout::new(&name, incarnation);
             let origin = origin(&repository, &name, incarnation);
-            let store = repository.store();
-            match SealedObject::open(store, &layout.cluster(), Kind::Cluster, &origin).await {
+            let (store, keys, key) = (repository.store(), repository.keys(), layout.cluster());
+            match SealedObject::open(store, &key, Kind::Cluster, &origin, keys).await {
                 Ok(object) => living = Some((incarnation, object)),
                 Err(error) if error.is_not_found() => break,
                 Err(error) => return Err(error),
@@ -160,7 +160,7 @@ impl Cluster {
 
     /// Opens one of its objects, checking that it is what its place says.
     pub async fn open_object(&self, kind: Kind, key: &ObjectKey) -> Result<SealedObject> {
-        SealedObject::open(self.store(), key, kind, &self.origin()).await
+        SealedObject::open(self.store(), key, kind, &self.origin(), self.repository.keys()).await
     }
 
     /// The header of an object of this cluster.
@@ -189,7 +189,7 @@ impl Cluster {
             Arc::clone(self.store()),
             header,
             mode,
-            self.compression(),
+            self.sealing().clone(),
             chunks,
             Vec::new(),
         )
@@ -204,12 +204,12 @@ impl Cluster {
         epoch: WriterEpoch,
     ) -> Result<SealedUpload> {
         let header = self.header(kind, key, epoch, None);
-        SealedUpload::create(self.store(), PutMode::Create, header, self.compression()).await
+        SealedUpload::create(self.store(), PutMode::Create, header, self.sealing()).await
     }
 
-    /// How new objects are compressed.
-    pub fn compression(&self) -> Compression {
-        self.repository.compression()
+    /// How new objects are sealed.
+    pub fn sealing(&self) -> &Sealing {
+        self.repository.sealing()
     }
 }
 

@@ -74,14 +74,50 @@ pub enum Error {
         /// How the two differ.
         what: String,
     },
-    /// A format that this version does not know.
-    #[error("{location} has format {format}, newer than {supported}, the newest known here")]
-    TooNew {
+    /// An object that is not encrypted, in a repository that is.
+    #[error("{key} is not encrypted, and everything in this repository must be")]
+    Unencrypted {
+        /// The object.
+        key: ObjectKey,
+    },
+    /// Something that is encrypted, and no key to open it.
+    #[error("{what} is encrypted, and the configuration names no key")]
+    NoKey {
+        /// What cannot be opened.
+        what: String,
+    },
+    /// A key that does not open the repository.
+    #[error("{secret} does not open the repository at {location}")]
+    WrongKey {
+        /// Where the key came from, as in `file:/etc/pgkeep/key`; never the key itself.
+        secret: String,
+        /// The store.
+        location: String,
+    },
+    /// An object of a key epoch whose key is not there.
+    #[error("{key} was sealed in key epoch {epoch}, whose key is not in this repository")]
+    KeyEpochMissing {
+        /// The object.
+        key: ObjectKey,
+        /// The epoch.
+        epoch: u32,
+    },
+    /// A secret that cannot be had or must not be used as it is.
+    #[error("secret {secret} cannot be used: {what}")]
+    Secret {
+        /// Where it should come from; never the secret itself.
+        secret: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// A format that this version does not write, or does not know at all.
+    #[error("{location} has format {format}; this version has format {supported}")]
+    OtherFormat {
         /// What was read.
         location: String,
         /// Its format.
         format: u32,
-        /// The newest format that this version reads.
+        /// The format of this version.
         supported: u32,
     },
     /// A store without a repository in it.
@@ -162,7 +198,24 @@ impl Error {
             Self::Conflict { .. } => Some(
                 "another server writes to the same cluster of the repository; stop one of them",
             ),
-            Self::TooNew { .. } => Some("install the version that wrote it, or a later one"),
+            Self::OtherFormat { format, supported, .. } if *format > *supported => {
+                Some("install the version that wrote it, or a later one")
+            }
+            Self::OtherFormat { .. } => {
+                Some("it was written before the first release; begin a new repository")
+            }
+            Self::Unencrypted { .. } => Some(
+                "somebody put it there who has no key; do not trust it, and find out who can write there",
+            ),
+            Self::NoKey { .. } => {
+                Some("name a key in repository.encryption_key; the recovery key will do")
+            }
+            Self::WrongKey { .. } => {
+                Some("check repository.encryption_key; `pgkeep key list` names the slots there are")
+            }
+            Self::KeyEpochMissing { .. } => {
+                Some("`pgkeep key check` tells which key epochs there are and which can be opened")
+            }
             Self::NoRepository { .. } => {
                 Some("check repository.url, or create the repository with `pgkeep init`")
             }

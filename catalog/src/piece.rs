@@ -54,8 +54,8 @@ impl WalRun {
         let header = cluster.header(kind, key, epoch, Some(span));
         let summary = minicbor::to_vec(&self.summary).unwrap_or_default();
         let store = cluster.store().clone();
-        let (compression, chunks) = (cluster.compression(), self.chunks.clone());
-        sealed::write(store, header, PutMode::Create, compression, chunks, summary).await?;
+        let (sealing, chunks) = (cluster.sealing().clone(), self.chunks.clone());
+        sealed::write(store, header, PutMode::Create, sealing, chunks, summary).await?;
         Ok(())
     }
 

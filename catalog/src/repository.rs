@@ -1,63 +1,34 @@
 //! A repository: where the past is kept, and how it is opened.
 //!
-//! Its own record is the one object that is not sealed: it must be readable before any key is. It says
-//! which format the rest has; a format newer than this program is refused, never guessed at.
+//! Its own record and its key slots are the objects that are not sealed: they must be readable before
+//! any key is. The record says which format the rest has; a format that this program does not have is
+//! refused, never guessed at.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::key::Keyring;
 use crate::layout::Layout;
-use crate::sealed::Compression;
+use crate::repository_config::RepositoryConfig;
+use crate::sealed::Sealing;
 use crate::store::{GetRange, LocalStore, ObjectClass, PutOptions, Retry, Store};
 use crate::{Error, Result};
 
-/// The format this program writes. Version 0 may still change without migration.
-pub const FORMAT: u32 = 0;
+/// The format this program writes.
+pub const FORMAT: u32 = 1;
 
-/// Where the repository is and how objects are written: `[repository]` of the configuration.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RepositoryConfig {
-    /// Address of the repository: `file:///srv/pgkeep`.
-    pub url: String,
-    /// Whether objects are encrypted. Only `"off"` exists yet, and must be said.
-    pub encryption: Encryption,
-    /// How objects are compressed: `"lz4"` (default) or `"none"`.
-    #[serde(default)]
-    pub compression: Compression,
-}
-
-/// Whether objects are encrypted. There is no default: what is readable by whoever holds the disk must
-/// have been said.
+/// Whether the objects of a repository are encrypted; in its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
 pub enum Encryption {
-    /// Objects are checksummed but readable by whoever can read the store.
+    /// They are checksummed but readable by whoever can read the store.
+    #[serde(rename = "off")]
     Off,
-}
-
-impl RepositoryConfig {
-    /// The directory that `url` names; every problem of this section otherwise.
-    pub fn directory(&self) -> Result<PathBuf> {
-        let wrong =
-            |why: &str| Error::Invalid { what: format!("repository.url {:?}: {why}", self.url) };
-        let (scheme, rest) = self
-            .url
-            .split_once("://")
-            .ok_or_else(|| wrong("not a URL; a directory is written file:///path"))?;
-        match scheme {
-            "file" if rest.starts_with('/') => Ok(PathBuf::from(rest)),
-            "file" => Err(wrong("the path must be absolute, as in file:///srv/pgkeep")),
-            "s3" | "az" | "gs" => {
-                Err(wrong("object stores are not supported yet; use file:///path"))
-            }
-            _ => Err(wrong("unknown scheme; use file:///path")),
-        }
-    }
+    /// They are, by AES-256-GCM.
+    #[serde(rename = "aes-256-gcm")]
+    Aes256Gcm,
 }
 
 /// What a repository says of itself.
@@ -73,25 +44,25 @@ struct RepositoryRecord {
 pub struct Repository {
     store: Arc<dyn Store>,
     record: RepositoryRecord,
-    compression: Compression,
+    sealing: Sealing,
 }
 
 impl Repository {
     /// Opens the repository that `config` names.
     pub async fn open(config: &RepositoryConfig) -> Result<Self> {
         let store = LocalStore::open(&config.directory()?)?;
-        Self::open_store(Arc::new(Retry::new(store)), config.compression).await
+        Self::open_store(Arc::new(Retry::new(store)), sealing(config)).await
     }
 
     /// Opens the repository that `config` names, making it first if there is none.
     pub async fn open_or_create(config: &RepositoryConfig) -> Result<Self> {
         let store: Arc<dyn Store> = Arc::new(Retry::new(LocalStore::create(&config.directory()?)?));
         Self::create_store(&store).await?;
-        Self::open_store(store, config.compression).await
+        Self::open_store(store, sealing(config)).await
     }
 
     /// Opens the repository in `store`.
-    pub async fn open_store(store: Arc<dyn Store>, compression: Compression) -> Result<Self> {
+    pub async fn open_store(store: Arc<dyn Store>, sealing: Sealing) -> Result<Self> {
         let key = Layout::repository();
         let object = store.get(&key, GetRange::All).await.map_err(|error| {
             if error.is_not_found() {
@@ -108,11 +79,20 @@ impl Repository {
         let damaged =
             |e: serde_json::Error| Error::Damaged { key: key.clone(), what: e.to_string() };
         let Format { format } = serde_json::from_slice(&object.bytes).map_err(damaged)?;
-        if format > FORMAT {
-            return Err(Error::TooNew { location: store.location(), format, supported: FORMAT });
+        if format != FORMAT {
+            return Err(Error::OtherFormat {
+                location: store.location(),
+                format,
+                supported: FORMAT,
+            });
         }
-        let record = serde_json::from_slice(&object.bytes).map_err(damaged)?;
-        Ok(Self { store, record, compression })
+        let record: RepositoryRecord = serde_json::from_slice(&object.bytes).map_err(damaged)?;
+        match (record.encryption, sealing.keys.is_on()) {
+            (Encryption::Aes256Gcm, false) => Err(Error::NoKey { what: store.location() }),
+            // Whoever has a key expects that it is needed: the record is not believed against it.
+            (Encryption::Off, true) => Err(Error::Unencrypted { key }),
+            _ => Ok(Self { store, record, sealing }),
+        }
     }
 
     /// Makes a repository in `store` unless there is one; of two that try at once, one wins.
@@ -144,8 +124,17 @@ impl Repository {
         &self.store
     }
 
-    /// How new objects are compressed.
-    pub fn compression(&self) -> Compression {
-        self.compression
+    /// How new objects are sealed.
+    pub fn sealing(&self) -> &Sealing {
+        &self.sealing
     }
+
+    /// The keys that open objects; off if they are not encrypted.
+    pub fn keys(&self) -> &Keyring {
+        &self.sealing.keys
+    }
+}
+
+fn sealing(config: &RepositoryConfig) -> Sealing {
+    Sealing { keys: Arc::new(Keyring::off()), compression: config.compression }
 }

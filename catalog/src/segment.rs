@@ -190,8 +190,7 @@ pub async fn make_whole(cluster: &Cluster, epoch: WriterEpoch, name: SegmentName
     let span = Span { timeline: name.timeline(), from: pieces.start, to: pieces.to() };
     let header = cluster.header(Kind::Segment, key, epoch, Some(span));
     let mut upload =
-        SealedUpload::create(cluster.store(), PutMode::Create, header, cluster.compression())
-            .await?;
+        SealedUpload::create(cluster.store(), PutMode::Create, header, cluster.sealing()).await?;
     let mut hasher = blake3::Hasher::new();
     let mut reader = pieces.reader(pieces.to());
     while let Some(bytes) = reader.next().await? {

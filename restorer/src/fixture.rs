@@ -8,7 +8,7 @@ use pgkeep_catalog::backup::{
 };
 use pgkeep_catalog::layout::WriterKind;
 use pgkeep_catalog::piece::{Piece, WalRun};
-use pgkeep_catalog::sealed::{Compression, FRAME_SIZE, Kind};
+use pgkeep_catalog::sealed::{FRAME_SIZE, Kind, Sealing};
 use pgkeep_catalog::store::{MemoryStore, PutMode, Store};
 use pgkeep_catalog::{Cluster, ClusterRecord, Repository, WriterEpoch, history, segment};
 use pgkeep_proto::base_backup::BackupPath;
@@ -47,7 +47,7 @@ impl Fixture {
         let store = MemoryStore::new();
         let shared: Arc<dyn Store> = Arc::new(store.clone());
         Repository::create_store(&shared).await.unwrap();
-        let repository = Repository::open_store(shared, Compression::Lz4).await.unwrap();
+        let repository = Repository::open_store(shared, Sealing::default()).await.unwrap();
         let now = TimestampTz::new(0);
         let size = SegmentSize::new(1 << 20).unwrap();
         let record = ClusterRecord::new(SystemId::new(7), size, "15.18".to_owned(), now);

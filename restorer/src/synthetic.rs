@@ -8,7 +8,7 @@ use pgkeep_catalog::gap::Gap;
 use pgkeep_catalog::heartbeat::Heartbeat;
 use pgkeep_catalog::layout::WriterKind;
 use pgkeep_catalog::piece::{Piece, WalRun};
-use pgkeep_catalog::sealed::Compression;
+use pgkeep_catalog::sealed::Sealing;
 use pgkeep_catalog::store::{MemoryStore, Store};
 use pgkeep_catalog::{Cluster, ClusterRecord, Repository, WriterEpoch, history, segment};
 use pgkeep_proto::wal::{PAGE_SIZE, RecordRef, Tally};
@@ -153,7 +153,7 @@ impl Archive {
     pub(crate) async fn new() -> Self {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         Repository::create_store(&store).await.unwrap();
-        let repository = Repository::open_store(store, Compression::Lz4).await.unwrap();
+        let repository = Repository::open_store(store, Sealing::default()).await.unwrap();
         let size = SegmentSize::new(SEGMENT).unwrap();
         let system_id = "7123456789012345678".parse().unwrap();
         let record = ClusterRecord::new(system_id, size, "15.18".to_owned(), at(0));

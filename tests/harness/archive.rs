@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pgkeep_catalog::coverage::{Coverage, Stretch};
-use pgkeep_catalog::sealed::{Compression, Kind};
+use pgkeep_catalog::sealed::Kind;
 use pgkeep_catalog::segment::ArchivedSegment;
 use pgkeep_catalog::store::StoreExt as _;
-use pgkeep_catalog::{Cluster, Encryption, Repository, RepositoryConfig};
+use pgkeep_catalog::{Cluster, Repository, RepositoryConfig};
 use pgkeep_proto::{Lsn, SegmentName, TimelineId};
 
 /// The cluster `main` of a repository.
@@ -21,11 +21,7 @@ pub(crate) struct Archive {
 impl Archive {
     /// Opens the repository in `directory`.
     pub(crate) async fn open(directory: &Path) -> Self {
-        let config = RepositoryConfig {
-            url: format!("file://{}", directory.display()),
-            encryption: Encryption::Off,
-            compression: Compression::default(),
-        };
+        let config = RepositoryConfig::plain(format!("file://{}", directory.display()));
         let repository = Arc::new(Repository::open(&config).await.unwrap());
         Self { cluster: Cluster::open(repository, "main".parse().unwrap()).await.unwrap() }
     }

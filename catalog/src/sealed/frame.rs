@@ -1,8 +1,12 @@
-//! A frame: up to 256 KiB of raw bytes, stored so that it can be read by itself.
+//! A frame: up to 256 KiB of raw bytes, compressed and encrypted so that it can be read by itself.
+
+use std::fmt;
 
 use minicbor::{Decode, Encode};
+use zstd::bulk::{Compressor, Decompressor};
 
 use super::Compression;
+use super::protection::{FrameBinding, ObjectCipher, TAG_SIZE};
 
 /// Most raw bytes in a frame: 32 pages of Postgres. Every frame but the last is filled.
 pub const FRAME_SIZE: usize = 256 * 1024;
@@ -27,75 +31,155 @@ pub(super) struct FrameEntry {
 pub(super) enum Codec {
     /// As it is.
     #[n(0)]
-    Stored,
+    Stored = 0,
     /// One LZ4 block, without a length before it.
     #[n(1)]
-    Lz4,
+    Lz4 = 1,
+    /// One Zstandard frame (RFC 8878).
+    #[n(2)]
+    Zstd = 2,
 }
 
-/// Appends the stored form of `raw` to `stored`.
-pub(super) fn encode(raw: &[u8], compression: Compression, stored: &mut Vec<u8>) -> FrameEntry {
-    assert!(raw.len() <= FRAME_SIZE, "a frame of {} bytes", raw.len());
-    let start = stored.len();
-    let codec = match compression {
-        Compression::Lz4 if compress(raw, stored) => Codec::Lz4,
-        _ => {
+/// Turns raw bytes into stored frames, one after the other.
+pub(super) struct FrameEncoder {
+    compression: Compression,
+    zstd: Option<Compressor<'static>>,
+    cipher: Option<Box<ObjectCipher>>,
+    next: u64,
+}
+
+impl FrameEncoder {
+    pub(super) fn new(compression: Compression, cipher: Option<Box<ObjectCipher>>) -> Self {
+        let zstd = match compression {
+            Compression::Zstd(level) => {
+                Some(Compressor::new(level).expect("zstd has this level and some memory"))
+            }
+            _ => None,
+        };
+        Self { compression, zstd, cipher, next: 0 }
+    }
+
+    /// Appends the stored form of `raw` to `stored`.
+    pub(super) fn encode(&mut self, raw: &[u8], is_last: bool, stored: &mut Vec<u8>) -> FrameEntry {
+        assert!(raw.len() <= FRAME_SIZE, "a frame of {} bytes", raw.len());
+        let start = stored.len();
+        let codec = self.compress(raw, stored).unwrap_or_else(|| {
             stored.extend_from_slice(raw);
             Codec::Stored
+        });
+        let (number, raw_length) = (self.next, length(raw));
+        self.next += 1;
+        if let Some(cipher) = &self.cipher {
+            let binding = FrameBinding { number, is_last, raw_length, codec: codec as u8 };
+            cipher.seal_frame(binding, stored, start);
         }
-    };
-    let frame = stored.get(start..).unwrap_or_default();
-    FrameEntry {
-        stored_length: length(frame),
-        raw_length: length(raw),
-        codec,
-        crc32: crc32fast::hash(frame),
+        let frame = stored.get(start..).unwrap_or_default();
+        let (stored_length, crc32) = (length(frame), crc32fast::hash(frame));
+        FrameEntry { stored_length, raw_length, codec, crc32 }
+    }
+
+    /// Appends the compressed form if it is smaller than `raw`; else leaves `stored` as it was.
+    fn compress(&mut self, raw: &[u8], stored: &mut Vec<u8>) -> Option<Codec> {
+        let (start, room) = match self.compression {
+            Compression::None => return None,
+            Compression::Lz4 => (stored.len(), lz4_flex::block::get_maximum_output_size(raw.len())),
+            Compression::Zstd(_) => (stored.len(), zstd::zstd_safe::compress_bound(raw.len())),
+        };
+        stored.resize(start + room, 0);
+        let room = stored.get_mut(start..).unwrap_or_default();
+        let (compressed, codec) = match &mut self.zstd {
+            None => (lz4_flex::block::compress_into(raw, room).ok(), Codec::Lz4),
+            Some(zstd) => (zstd.compress_to_buffer(raw, room).ok(), Codec::Zstd),
+        };
+        let shrunk = compressed.filter(|length| *length < raw.len());
+        stored.truncate(start + shrunk.unwrap_or(0));
+        shrunk.map(|_| codec)
+    }
+
+    /// For the tail, when all frames are sealed.
+    pub(super) fn into_cipher(self) -> Option<Box<ObjectCipher>> {
+        self.cipher
     }
 }
 
-/// Appends the block if it is smaller than `raw`; else leaves `stored` as it was.
-fn compress(raw: &[u8], stored: &mut Vec<u8>) -> bool {
-    let start = stored.len();
-    stored.resize(start + lz4_flex::block::get_maximum_output_size(raw.len()), 0);
-    let room = stored.get_mut(start..).unwrap_or_default();
-    let compressed = lz4_flex::block::compress_into(raw, room).ok();
-    let shrunk = compressed.filter(|length| *length < raw.len());
-    stored.truncate(start + shrunk.unwrap_or(0));
-    shrunk.is_some()
+impl fmt::Debug for FrameEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameEncoder").field("next", &self.next).finish_non_exhaustive()
+    }
 }
 
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("a frame is shorter than 4 GiB")
 }
 
-impl FrameEntry {
-    /// Whether the lengths are possible. Asked before anything is allocated by them.
-    pub(super) const fn is_possible(&self) -> bool {
-        self.raw_length as usize <= FRAME_SIZE
-            && match self.codec {
-                Codec::Stored => self.stored_length == self.raw_length,
-                Codec::Lz4 => self.stored_length < self.raw_length,
-            }
+/// Turns stored frames back into raw bytes.
+#[derive(Debug)]
+pub(super) struct FrameDecoder<'a> {
+    cipher: Option<&'a ObjectCipher>,
+    /// What is decrypted and not yet decompressed.
+    clear: Vec<u8>,
+}
+
+impl<'a> FrameDecoder<'a> {
+    pub(super) const fn new(cipher: Option<&'a ObjectCipher>) -> Self {
+        Self { cipher, clear: Vec::new() }
     }
 
-    /// Appends the raw form of `stored` to `raw`, or says what is wrong with it. The crc comes
-    /// first: what a decompressor makes of damaged input is nobody's business.
-    pub(super) fn decode(&self, stored: &[u8], raw: &mut Vec<u8>) -> Result<(), &'static str> {
-        if crc32fast::hash(stored) != self.crc32 {
+    /// Appends the raw form of the frame that `entry` describes to `raw`, or says what is wrong with
+    /// it. The crc comes first, then the tag: what a decompressor makes of bytes that nobody wrote is
+    /// nobody's business.
+    pub(super) fn decode(
+        &mut self,
+        entry: &FrameEntry,
+        (number, is_last): (u64, bool),
+        stored: &[u8],
+        raw: &mut Vec<u8>,
+    ) -> Result<(), &'static str> {
+        if crc32fast::hash(stored) != entry.crc32 {
             return Err("crc32 differs");
         }
-        match self.codec {
-            Codec::Stored => raw.extend_from_slice(stored),
-            Codec::Lz4 => {
-                let (start, length) = (raw.len(), self.raw_length as usize);
-                raw.resize(start + length, 0);
-                let room = raw.get_mut(start..).unwrap_or_default();
-                if lz4_flex::block::decompress_into(stored, room).ok() != Some(length) {
-                    return Err("it does not decompress to its length");
-                }
+        let body = match self.cipher {
+            None => stored,
+            Some(cipher) => {
+                self.clear.clear();
+                self.clear.extend_from_slice(stored);
+                let FrameEntry { raw_length, codec, .. } = *entry;
+                let binding = FrameBinding { number, is_last, raw_length, codec: codec as u8 };
+                cipher.open_frame(binding, &mut self.clear).ok_or("it is not authentic")?;
+                &self.clear
             }
+        };
+        let (start, length) = (raw.len(), entry.raw_length as usize);
+        if entry.codec == Codec::Stored {
+            raw.extend_from_slice(body);
+            return Ok(());
         }
-        Ok(())
+        raw.resize(start + length, 0);
+        let room = raw.get_mut(start..).unwrap_or_default();
+        let decompressed = match entry.codec {
+            Codec::Zstd => {
+                Decompressor::new().and_then(|mut zstd| zstd.decompress_to_buffer(body, room)).ok()
+            }
+            _ => lz4_flex::block::decompress_into(body, room).ok(),
+        };
+        if decompressed == Some(length) {
+            Ok(())
+        } else {
+            Err("it does not decompress to its length")
+        }
+    }
+}
+
+impl FrameEntry {
+    /// Whether the lengths are possible. Asked before anything is allocated by them.
+    pub(super) const fn is_possible(&self, is_encrypted: bool) -> bool {
+        let tag = if is_encrypted { TAG_SIZE } else { 0 };
+        let Some(body) = (self.stored_length as usize).checked_sub(tag) else { return false };
+        self.raw_length as usize <= FRAME_SIZE
+            && match self.codec {
+                Codec::Stored => body == self.raw_length as usize,
+                Codec::Lz4 | Codec::Zstd => body < self.raw_length as usize,
+            }
     }
 }
 
@@ -105,37 +189,54 @@ mod tests {
 
     use super::*;
 
+    fn encode(raw: &[u8], compression: Compression, stored: &mut Vec<u8>) -> FrameEntry {
+        FrameEncoder::new(compression, None).encode(raw, true, stored)
+    }
+
+    fn decode(entry: &FrameEntry, stored: &[u8]) -> Result<Vec<u8>, &'static str> {
+        let mut raw = Vec::new();
+        FrameDecoder::new(None).decode(entry, (0, true), stored, &mut raw)?;
+        Ok(raw)
+    }
+
     #[test]
     fn what_does_not_shrink_is_stored() {
         let noise: Vec<u8> =
             (0..100_u32).flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes()).collect();
-        let mut stored = b"before".to_vec();
-        let entry = encode(&noise, Compression::Lz4, &mut stored);
-        assert_eq!(entry.codec, Codec::Stored);
-        assert_eq!(stored[6..], noise);
+        for compression in [Compression::Lz4, Compression::Zstd(1)] {
+            let mut stored = b"before".to_vec();
+            let entry = encode(&noise, compression, &mut stored);
+            assert_eq!(entry.codec, Codec::Stored);
+            assert_eq!(stored[6..], noise);
+        }
     }
 
     #[test]
     fn a_block_that_expands_beyond_its_length_is_refused() {
-        let mut stored = Vec::new();
-        let entry = encode(&[0; 1000], Compression::Lz4, &mut stored);
-        assert_eq!(entry.codec, Codec::Lz4);
-        for raw_length in [999, 1001] {
-            let lying = FrameEntry { raw_length, ..entry };
-            assert!(lying.decode(&stored, &mut Vec::new()).is_err());
+        for compression in [Compression::Lz4, Compression::Zstd(1)] {
+            let mut stored = Vec::new();
+            let entry = encode(&[0; 1000], compression, &mut stored);
+            assert_ne!(entry.codec, Codec::Stored);
+            for raw_length in [999, 1001] {
+                let lying = FrameEntry { raw_length, ..entry };
+                assert!(decode(&lying, &stored).is_err());
+            }
         }
     }
 
     proptest! {
         #[test]
-        fn a_frame_comes_back(unit in "[a-z]{0,20}", times in 0_usize..100, is_lz4: bool) {
+        fn a_frame_comes_back(unit in "[a-z]{0,20}", times in 0_usize..100, how in 0..3) {
             let raw = unit.repeat(times).into_bytes();
-            let compression = if is_lz4 { Compression::Lz4 } else { Compression::None };
-            let (mut stored, mut back) = (Vec::new(), Vec::new());
+            let compression = match how {
+                0 => Compression::None,
+                1 => Compression::Lz4,
+                _ => Compression::Zstd(3),
+            };
+            let mut stored = Vec::new();
             let entry = encode(&raw, compression, &mut stored);
-            prop_assert!(entry.is_possible());
-            entry.decode(&stored, &mut back).unwrap();
-            prop_assert_eq!(back, raw);
+            prop_assert!(entry.is_possible(false));
+            prop_assert_eq!(decode(&entry, &stored).unwrap(), raw);
         }
     }
 }

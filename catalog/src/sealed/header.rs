@@ -10,11 +10,12 @@ use uuid::Uuid;
 
 use super::canonical::{self, uuid_bytes};
 use super::kind::Kind;
+use super::protection::Protection;
 use crate::store::ObjectKey;
 use crate::{Error, Result};
 
 const MAGIC: &[u8; 6] = b"PGKEEP";
-const VERSION: u16 = 0;
+const VERSION: u16 = 1;
 const PREFIX_SIZE: usize = 12;
 
 /// Keys and cluster names are short, so no header comes near this.
@@ -41,21 +42,12 @@ pub struct Header {
     /// Epoch of the writer.
     #[n(5)]
     pub epoch: u64,
-    /// How frames are encrypted. The number after it is the place of the salt.
+    /// How it is encrypted; none if it is not.
     #[n(6)]
-    pub key_mode: KeyMode,
+    pub protection: Option<Protection>,
     /// The WAL in it, for kinds that hold WAL.
-    #[n(8)]
+    #[n(7)]
     pub span: Option<Span>,
-}
-
-/// How frames are encrypted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
-#[cbor(index_only)]
-pub enum KeyMode {
-    /// Not at all.
-    #[n(0)]
-    Off,
 }
 
 /// A range of WAL on one timeline.
@@ -84,7 +76,7 @@ pub struct Origin {
 }
 
 impl Header {
-    /// The header of an object that is not encrypted.
+    /// The header of an object; whoever seals it adds how it is protected.
     pub fn new(
         kind: Kind,
         key: ObjectKey,
@@ -93,8 +85,7 @@ impl Header {
         span: Option<Span>,
     ) -> Self {
         let Origin { repository, cluster, incarnation } = origin.clone();
-        let key_mode = KeyMode::Off;
-        Self { kind, key, repository, cluster, incarnation, epoch, key_mode, span }
+        Self { kind, key, repository, cluster, incarnation, epoch, protection: None, span }
     }
 
     /// Where the object belongs.
@@ -122,8 +113,8 @@ impl Header {
             return Err(damaged("it does not begin as a sealed object"));
         }
         let version = u16::from_le_bytes([*v0, *v1]);
-        if version > VERSION {
-            return Err(Error::TooNew {
+        if version != VERSION {
+            return Err(Error::OtherFormat {
                 location: key.to_string(),
                 format: version.into(),
                 supported: VERSION.into(),
@@ -181,19 +172,19 @@ mod tests {
 
     #[test]
     fn the_form_on_disk_does_not_change_by_accident() {
-        let mut expected = b"PGKEEP\0\0\x2A\0\0\0".to_vec();
-        expected.extend(b"\x87\x00\x6Emain/1/cluster\x50");
+        let mut expected = b"PGKEEP\x01\0\x29\0\0\0".to_vec();
+        expected.extend(b"\x86\x00\x6Emain/1/cluster\x50");
         expected.extend(Uuid::from_u128(7).as_bytes());
-        expected.extend(b"\x64main\x01\x03\x00");
+        expected.extend(b"\x64main\x01\x03");
         assert_eq!(header().encode(), expected);
     }
 
     #[test]
     fn a_later_format_is_told_from_damage() {
         let mut bytes = header().encode();
-        bytes[6] = 1;
+        bytes[6] = 2;
         let error = Header::decode(&header().key, &bytes).unwrap_err();
-        assert!(matches!(error, Error::TooNew { .. }));
+        assert!(matches!(error, Error::OtherFormat { .. }));
     }
 
     #[test]

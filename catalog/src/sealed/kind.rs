@@ -13,43 +13,51 @@ use crate::store::ObjectClass;
 pub enum Kind {
     /// Description of a cluster.
     #[n(0)]
-    Cluster,
+    Cluster = 0,
     /// Claim of a writer.
     #[n(1)]
-    Epoch,
+    Epoch = 1,
     /// Last moment at which everything was archived.
     #[n(2)]
-    Heartbeat,
+    Heartbeat = 2,
     /// WAL that is known to be missing.
     #[n(3)]
-    Gap,
+    Gap = 3,
     /// Timeline history file.
     #[n(4)]
-    History,
+    History = 4,
     /// Part of a WAL segment.
     #[n(5)]
-    Piece,
+    Piece = 5,
     /// Whole WAL segment.
     #[n(6)]
-    Segment,
+    Segment = 6,
     /// Announcement of a backup that has begun.
     #[n(7)]
-    BackupStarted,
+    BackupStarted = 7,
     /// Note of a backup that failed.
     #[n(8)]
-    BackupFailed,
+    BackupFailed = 8,
     /// Manifest of a complete backup.
     #[n(9)]
-    BackupManifest,
+    BackupManifest = 9,
     /// Blocks of a backup's files.
     #[n(10)]
-    BackupPack,
+    BackupPack = 10,
     /// `backup_manifest` as Postgres sent it.
     #[n(11)]
-    PostgresManifest,
+    PostgresManifest = 11,
+    /// Page of the inventory of what is archived.
+    #[n(12)]
+    InventoryPage = 12,
 }
 
 impl Kind {
+    /// Its number in the format.
+    pub(super) const fn number(self) -> u8 {
+        self as u8
+    }
+
     /// What an object of this kind is to the store.
     pub const fn class(self) -> ObjectClass {
         match self {
@@ -57,6 +65,7 @@ impl Kind {
             Self::BackupStarted | Self::BackupFailed => ObjectClass::Passing,
             Self::Cluster | Self::Gap | Self::History => ObjectClass::Record,
             Self::BackupManifest | Self::PostgresManifest => ObjectClass::Record,
+            Self::InventoryPage => ObjectClass::Record,
             Self::Segment => ObjectClass::Wal,
             Self::BackupPack => ObjectClass::Backup,
         }
@@ -78,6 +87,7 @@ impl fmt::Display for Kind {
             Self::BackupManifest => "backup manifest",
             Self::BackupPack => "backup pack",
             Self::PostgresManifest => "Postgres backup manifest",
+            Self::InventoryPage => "inventory page",
         })
     }
 }

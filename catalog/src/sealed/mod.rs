@@ -18,8 +18,8 @@
 //! * frames, header and index can be checked without the whole, and all of them with one crc32 of
 //!   the stored bytes, which needs no key.
 //!
-//! Nothing is encrypted yet. The header keeps the place for a key mode and a salt, and frames are
-//! numbered and of known raw length, so that encryption changes no layout.
+//! In an encrypted repository, frames and tail are encrypted with keys of the object's own; how is
+//! told in [`protection`]. `docs/format.md` tells it to who has no Rust.
 
 mod canonical;
 mod compression;
@@ -27,15 +27,19 @@ mod frame;
 mod header;
 mod kind;
 mod object;
+mod protection;
 mod sealer;
+mod sealing;
 mod tail;
 mod upload;
 
 pub use compression::Compression;
 pub use frame::FRAME_SIZE;
-pub use header::{Header, KeyMode, Origin, Span};
+pub use header::{Header, Origin, Span};
 pub use kind::Kind;
 pub use object::SealedObject;
+pub use protection::{Protection, Suite};
 pub use sealer::{Sealed, Sealer};
+pub use sealing::Sealing;
 pub use tail::Trailer;
 pub use upload::{SealedUpload, write};

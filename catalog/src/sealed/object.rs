@@ -15,10 +15,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::FrameEntry;
+use super::frame::{FrameDecoder, FrameEntry};
 use super::header::HEADER_SIZE_MAX;
+use super::protection::ObjectCipher;
 use super::tail::{Footer, Tail};
 use super::{Header, Kind, Origin, Trailer};
+use crate::key::Keyring;
 use crate::store::{GetRange, Object, ObjectKey, Store};
 use crate::{Error, Result};
 
@@ -32,6 +34,7 @@ pub struct SealedObject {
     trailer: Trailer,
     frames: Vec<Frame>,
     footer: Footer,
+    cipher: Option<Box<ObjectCipher>>,
     content: Content,
 }
 
@@ -57,56 +60,36 @@ impl SealedObject {
         key: &ObjectKey,
         kind: Kind,
         origin: &Origin,
+        keys: &Keyring,
     ) -> Result<Self> {
-        let Object { bytes, size } = store.get(key, GetRange::Suffix(SUFFIX_SIZE)).await?;
+        let Object { mut bytes, size } = store.get(key, GetRange::Suffix(SUFFIX_SIZE)).await?;
         if bytes.len() as u64 == size {
-            return Self::open_bytes(bytes, key, kind, origin);
+            return Self::open_bytes(&bytes, key, kind, origin, keys);
         }
-        let footer = Footer::decode(&bytes, size).map_err(|what| Error::damaged(key, what))?;
-        let tail = match footer.tail(&bytes) {
-            Some(tail) => tail,
-            None => {
-                let range = GetRange::Suffix(footer.length_from_tail());
-                let end = store.get(key, range).await?.bytes;
-                footer.tail(&end).unwrap_or(Err("its index is cut short"))
-            }
-        };
-        let tail = tail.map_err(|what| Error::damaged(key, what))?;
+        let damaged = |what| Error::damaged(key, what);
+        let footer = Footer::decode(&bytes, size).map_err(damaged)?;
+        if footer.stored_tail(&bytes).is_none() {
+            bytes = store.get(key, GetRange::Suffix(footer.length_from_tail())).await?.bytes;
+        }
+        let tail = footer.stored_tail(&bytes).ok_or_else(|| damaged("its index is cut short"))?;
         let front = store.get(key, GetRange::Range(0..HEADER_SIZE_MAX as u64)).await?.bytes;
-        let header = check_header(key, kind, origin, &front, &tail)?;
-        Self::assemble(header, tail, footer, Content::In(Arc::clone(store)))
+        let head = Head::read(key, kind, origin, keys, &front)?;
+        head.open(footer, tail, Content::In(Arc::clone(store)))
     }
 
     /// Opens an object of which all stored bytes are here.
-    pub fn open_bytes(bytes: Bytes, key: &ObjectKey, kind: Kind, origin: &Origin) -> Result<Self> {
-        let damaged = |what| Error::damaged(key, what);
-        let footer = Footer::decode(&bytes, bytes.len() as u64).map_err(damaged)?;
-        let tail = footer.tail(&bytes).unwrap_or(Err("its index is cut short")).map_err(damaged)?;
-        let header = check_header(key, kind, origin, &bytes, &tail)?;
-        Self::assemble(header, tail, footer, Content::Here(bytes))
-    }
-
-    /// Places the frames one after the other between header and tail, where they must just fit.
-    fn assemble(
-        (header, header_length): (Header, usize),
-        tail: Tail,
-        footer: Footer,
-        content: Content,
+    pub fn open_bytes(
+        bytes: &Bytes,
+        key: &ObjectKey,
+        kind: Kind,
+        origin: &Origin,
+        keys: &Keyring,
     ) -> Result<Self> {
-        let mut frames = Vec::with_capacity(tail.frames.len());
-        let (mut stored_start, mut raw_start) = (header_length as u64, 0);
-        for entry in tail.frames {
-            if !entry.is_possible() {
-                return Err(Error::damaged(&header.key, "its index holds an impossible frame"));
-            }
-            frames.push(Frame { stored_start, raw_start, entry });
-            stored_start += u64::from(entry.stored_length);
-            raw_start += u64::from(entry.raw_length);
-        }
-        if stored_start != footer.tail_offset || raw_start != tail.trailer.raw_length {
-            return Err(Error::damaged(&header.key, "its index contradicts its lengths"));
-        }
-        Ok(Self { header, trailer: tail.trailer, frames, footer, content })
+        let damaged = |what| Error::damaged(key, what);
+        let footer = Footer::decode(bytes, bytes.len() as u64).map_err(damaged)?;
+        let tail = footer.stored_tail(bytes).ok_or_else(|| damaged("its index is cut short"))?;
+        let head = Head::read(key, kind, origin, keys, bytes)?;
+        head.open(footer, tail, Content::Here(bytes.clone()))
     }
 
     /// Its key.
@@ -168,7 +151,7 @@ impl SealedObject {
             return Ok(Vec::new());
         };
         let stored = self.stored(first.stored_start..last.stored_end()).await?;
-        self.decode(frames, &stored)
+        self.decode(range.start, frames, &stored)
     }
 
     /// Reads all raw bytes and checks the object as a whole.
@@ -179,23 +162,26 @@ impl SealedObject {
         }
         let start = self.frames.first().map_or(0, |frame| frame.stored_start);
         let start = usize::try_from(start).unwrap_or(usize::MAX);
-        let raw = self.decode(&self.frames, object.get(start..).unwrap_or_default())?;
+        let raw = self.decode(0, &self.frames, object.get(start..).unwrap_or_default())?;
         if *blake3::hash(&raw).as_bytes() != self.trailer.raw_digest {
             return Err(self.damaged("BLAKE3 digest of its content differs"));
         }
         Ok(raw)
     }
 
-    /// Decodes frames that follow each other from the beginning of `stored`.
-    fn decode(&self, frames: &[Frame], mut stored: &[u8]) -> Result<Vec<u8>> {
+    /// Decodes frames that follow each other from the beginning of `stored`; `first` is the number
+    /// of the first one.
+    fn decode(&self, first: usize, frames: &[Frame], mut stored: &[u8]) -> Result<Vec<u8>> {
+        let mut decoder = FrameDecoder::new(self.cipher.as_deref());
         let length: usize = frames.iter().map(|frame| frame.entry.raw_length as usize).sum();
         let mut raw = Vec::with_capacity(length);
-        for Frame { entry, raw_start, .. } in frames {
+        for (number, Frame { entry, raw_start, .. }) in (first..).zip(frames) {
             let damaged = |what| self.damaged(format!("frame of byte {raw_start}: {what}"));
             let (frame, rest) = stored
                 .split_at_checked(entry.stored_length as usize)
                 .ok_or_else(|| damaged("it is cut short"))?;
-            entry.decode(frame, &mut raw).map_err(damaged)?;
+            let place = (number as u64, number + 1 == self.frames.len());
+            decoder.decode(entry, place, frame, &mut raw).map_err(damaged)?;
             stored = rest;
         }
         Ok(raw)
@@ -226,27 +212,68 @@ impl Frame {
     }
 }
 
-/// Reads the header, and trusts it only if it is the one the tail was written for.
-fn check_header(
-    key: &ObjectKey,
-    kind: Kind,
-    origin: &Origin,
-    front: &[u8],
-    tail: &Tail,
-) -> Result<(Header, usize)> {
-    let (header, length) = Header::decode(key, front)?;
-    if front.get(..length).map(crc32fast::hash) != Some(tail.header_crc32) {
-        return Err(Error::damaged(key, "crc32 of its header differs"));
+/// The header as it was read, before the tail has vouched for it.
+struct Head<'a> {
+    /// Where it was found, which need not be what it says.
+    key: &'a ObjectKey,
+    header: Header,
+    length: usize,
+    crc32: u32,
+    /// Whether it is what was asked for. Told only when the tail has shown that it is not damage.
+    belongs: Result<()>,
+    cipher: Option<Box<ObjectCipher>>,
+}
+
+impl<'a> Head<'a> {
+    fn read(
+        key: &'a ObjectKey,
+        kind: Kind,
+        origin: &Origin,
+        keys: &Keyring,
+        front: &[u8],
+    ) -> Result<Self> {
+        let (header, length) = Header::decode(key, front)?;
+        let encoded = front.get(..length).unwrap_or_default();
+        let belongs = header.expect(key, kind, origin);
+        let cipher = match ObjectCipher::of(key, &header, encoded, keys) {
+            Ok(cipher) => cipher,
+            // What was made for another repository has another key, and should be told as what it is.
+            Err(error) => return Err(belongs.err().unwrap_or(error)),
+        };
+        Ok(Self { key, header, length, crc32: crc32fast::hash(encoded), belongs, cipher })
     }
-    header.expect(key, kind, origin)?;
-    Ok((header, length))
+
+    /// Places the frames one after the other between header and tail, where they must just fit.
+    fn open(self, footer: Footer, tail: &[u8], content: Content) -> Result<SealedObject> {
+        let Self { key, header, length, crc32, belongs, cipher } = self;
+        let damaged = |what| Error::damaged(key, what);
+        let tail: Tail = footer.open_tail(tail, cipher.as_deref()).map_err(damaged)?;
+        if crc32 != tail.header_crc32 {
+            return Err(damaged("crc32 of its header differs"));
+        }
+        belongs?;
+        let mut frames = Vec::with_capacity(tail.frames.len());
+        let (mut stored_start, mut raw_start) = (length as u64, 0);
+        for entry in tail.frames {
+            if !entry.is_possible(cipher.is_some()) {
+                return Err(damaged("its index holds an impossible frame"));
+            }
+            frames.push(Frame { stored_start, raw_start, entry });
+            stored_start += u64::from(entry.stored_length);
+            raw_start += u64::from(entry.raw_length);
+        }
+        if stored_start != footer.tail_offset || raw_start != tail.trailer.raw_length {
+            return Err(damaged("its index contradicts its lengths"));
+        }
+        Ok(SealedObject { header, trailer: tail.trailer, frames, footer, cipher, content })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
 
-    use super::super::{Compression, FRAME_SIZE, SealedUpload, Sealer, write};
+    use super::super::{Compression, FRAME_SIZE, SealedUpload, Sealer, Sealing, write};
     use super::*;
     use crate::store::{Fault, Faulty, MemoryStore, ObjectClass, PutMode, PutOptions};
 
@@ -265,6 +292,10 @@ mod tests {
         Header::new(Kind::Segment, key(), &origin(), 1, None)
     }
 
+    fn plain(compression: Compression) -> Sealing {
+        Sealing { keys: Arc::default(), compression }
+    }
+
     /// Half of it compresses, half of it does not.
     fn content(length: usize) -> Vec<u8> {
         let mut noise = blake3::Hasher::new().finalize_xof();
@@ -276,13 +307,13 @@ mod tests {
     }
 
     fn sealed(raw: &[u8], compression: Compression) -> Bytes {
-        let mut sealer = Sealer::new(&header(), compression);
+        let mut sealer = Sealer::new(header(), &plain(compression));
         sealer.push(raw);
         sealer.finish(b"extra").0
     }
 
     fn open(stored: impl Into<Bytes>) -> Result<SealedObject> {
-        SealedObject::open_bytes(stored.into(), &key(), Kind::Segment, &origin())
+        SealedObject::open_bytes(&stored.into(), &key(), Kind::Segment, &origin(), &Keyring::off())
     }
 
     async fn read(stored: impl Into<Bytes>) -> Result<Vec<u8>> {
@@ -309,7 +340,7 @@ mod tests {
         let raw = content(2 * FRAME_SIZE + 100);
         let whole = sealed(&raw, Compression::Lz4);
         for step in [7_777, FRAME_SIZE - 1, FRAME_SIZE + 1] {
-            let mut sealer = Sealer::new(&header(), Compression::Lz4);
+            let mut sealer = Sealer::new(header(), &plain(Compression::Lz4));
             let mut stored = Vec::new();
             for part in raw.chunks(step) {
                 sealer.push(part);
@@ -329,16 +360,16 @@ mod tests {
             let whole = sealed(&raw, Compression::Lz4);
             let memory = MemoryStore::new();
             let store: Arc<dyn Store> = Arc::new(memory.clone());
-            let (mode, lz4) = (PutMode::Overwrite, Compression::Lz4);
+            let (mode, lz4) = (PutMode::Overwrite, plain(Compression::Lz4));
 
             let chunks = vec![raw.slice(..length / 3), raw.slice(length / 3..)];
-            write(Arc::clone(&store), header(), mode, lz4, chunks, b"extra".to_vec())
+            write(Arc::clone(&store), header(), mode, lz4.clone(), chunks, b"extra".to_vec())
                 .await
                 .unwrap();
             assert!(store.get(&key(), GetRange::All).await.unwrap().bytes == whole);
 
             store.delete(&key()).await.unwrap();
-            let mut upload = SealedUpload::create(&store, mode, header(), lz4).await.unwrap();
+            let mut upload = SealedUpload::create(&store, mode, header(), &lz4).await.unwrap();
             for part in raw.chunks(100_000) {
                 upload.write(Bytes::copy_from_slice(part)).await.unwrap();
             }
@@ -353,7 +384,7 @@ mod tests {
         for length in [10, 99 * FRAME_SIZE] {
             let store = Arc::new(Faulty::scripted(MemoryStore::new(), [Fault::Before]));
             let chunks = vec![Bytes::from(content(length))];
-            let (mode, none) = (PutMode::Create, Compression::None);
+            let (mode, none) = (PutMode::Create, plain(Compression::None));
             let written = write(store.clone(), header(), mode, none, chunks, Vec::new()).await;
             assert!(written.unwrap_err().is_retryable());
             assert!(store.get(&key(), GetRange::All).await.unwrap_err().is_not_found());
@@ -367,7 +398,9 @@ mod tests {
         let memory = MemoryStore::new();
         let store: Arc<dyn Store> = Arc::new(memory.clone());
         store.put(&key(), sealed(&raw, Compression::None), CREATE).await.unwrap();
-        let object = SealedObject::open(&store, &key(), Kind::Segment, &origin()).await.unwrap();
+        let object = SealedObject::open(&store, &key(), Kind::Segment, &origin(), &Keyring::off())
+            .await
+            .unwrap();
         let edges = [0, 1, FRAME_SIZE - 1, FRAME_SIZE, FRAME_SIZE + 1, 3 * FRAME_SIZE, length];
         for from in edges {
             for to in edges.into_iter().filter(|to| from <= *to) {
@@ -383,7 +416,9 @@ mod tests {
         let mut stored = store.get(&key(), GetRange::All).await.unwrap().bytes.to_vec();
         stored[2 * FRAME_SIZE + FRAME_SIZE / 2] ^= 1;
         store.put(&key(), stored.into(), OVERWRITE).await.unwrap();
-        let object = SealedObject::open(&store, &key(), Kind::Segment, &origin()).await.unwrap();
+        let object = SealedObject::open(&store, &key(), Kind::Segment, &origin(), &Keyring::off())
+            .await
+            .unwrap();
         assert!(object.read_frames(0..2).await.unwrap() == raw[..2 * FRAME_SIZE]);
         assert!(object.read_frames(3..6).await.unwrap() == raw[3 * FRAME_SIZE..]);
         assert!(matches!(object.read_frames(2..3).await, Err(Error::Damaged { .. })));
@@ -393,12 +428,14 @@ mod tests {
     #[tokio::test]
     async fn an_index_longer_than_the_first_read_is_fetched() {
         let raw = content(1000);
-        let mut sealer = Sealer::new(&header(), Compression::Lz4);
+        let mut sealer = Sealer::new(header(), &plain(Compression::Lz4));
         sealer.push(&raw);
         let extra = content(200_000);
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
         store.put(&key(), sealer.finish(&extra).0, CREATE).await.unwrap();
-        let object = SealedObject::open(&store, &key(), Kind::Segment, &origin()).await.unwrap();
+        let object = SealedObject::open(&store, &key(), Kind::Segment, &origin(), &Keyring::off())
+            .await
+            .unwrap();
         assert!(object.trailer().extra == extra);
         assert_eq!(object.read_all().await.unwrap(), raw);
     }
@@ -447,13 +484,17 @@ mod tests {
         let faulty: Arc<dyn Store> = store.clone();
         for fault in [Fault::Truncate, Fault::Flip] {
             store.inject(fault);
-            let opened = SealedObject::open(&faulty, &key(), Kind::Segment, &origin()).await;
+            let opened =
+                SealedObject::open(&faulty, &key(), Kind::Segment, &origin(), &Keyring::off())
+                    .await;
             if let Ok(object) = opened {
                 // A bit of a frame, in the part of the end that opening does not look at.
                 assert_eq!(fault, Fault::Flip);
                 assert!(object.read_all().await.unwrap() == raw);
             }
-            let opened = SealedObject::open(&faulty, &key(), Kind::Segment, &origin()).await;
+            let opened =
+                SealedObject::open(&faulty, &key(), Kind::Segment, &origin(), &Keyring::off())
+                    .await;
             let object = opened.unwrap();
             store.inject(fault);
             let error = object.read_all().await.unwrap_err();
@@ -465,7 +506,9 @@ mod tests {
     async fn an_object_under_another_name_is_foreign() {
         let stored = sealed(&content(600), Compression::Lz4);
         let other: ObjectKey = "main/1/wal/00000001/000000010000000000000002".parse().unwrap();
-        let error = SealedObject::open_bytes(stored, &other, Kind::Segment, &origin()).unwrap_err();
+        let error =
+            SealedObject::open_bytes(&stored, &other, Kind::Segment, &origin(), &Keyring::off())
+                .unwrap_err();
         assert!(matches!(error, Error::Foreign { key, .. } if key == other));
     }
 }

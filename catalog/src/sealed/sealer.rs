@@ -6,16 +6,17 @@ use std::mem;
 
 use bytes::Bytes;
 
-use super::frame::{self, FRAME_SIZE, FrameEntry};
+use super::frame::{FRAME_SIZE, FrameEncoder, FrameEntry};
+use super::protection::{ObjectCipher, Protection};
 use super::tail::{Tail, Trailer};
-use super::{Compression, Header};
+use super::{Header, Sealing};
 
 /// A sealed object in the making.
 #[derive(Debug)]
 pub struct Sealer {
-    compression: Compression,
+    encoder: FrameEncoder,
     header_crc32: u32,
-    /// Less than a frame of raw bytes.
+    /// Raw bytes of the last frame so far, which may be full: only the end shows that it is the last.
     pending: Vec<u8>,
     /// Stored bytes that nobody has taken yet.
     ready: Vec<u8>,
@@ -39,10 +40,17 @@ pub struct Sealed {
 
 impl Sealer {
     /// Begins an object.
-    pub fn new(header: &Header, compression: Compression) -> Self {
+    pub fn new(mut header: Header, sealing: &Sealing) -> Self {
+        header.protection = sealing.keys.newest().map(|key| Protection::new(&header, key));
+        Self::protected(&header, sealing)
+    }
+
+    fn protected(header: &Header, sealing: &Sealing) -> Self {
         let ready = header.encode();
+        let cipher = ObjectCipher::of(&header.key, header, &ready, &sealing.keys);
+        let cipher = cipher.expect("a new header fits the key it was made for");
         Self {
-            compression,
+            encoder: FrameEncoder::new(sealing.compression, cipher),
             header_crc32: crc32fast::hash(&ready),
             pending: Vec::new(),
             ready,
@@ -54,7 +62,7 @@ impl Sealer {
         }
     }
 
-    /// Appends raw bytes. Whole frames in `raw` are not copied before they are compressed.
+    /// Appends raw bytes. Whole frames in `raw` but the last are not copied before they are compressed.
     pub fn push(&mut self, mut raw: &[u8]) {
         self.raw_length += raw.len() as u64;
         self.raw_digest.update(raw);
@@ -63,16 +71,18 @@ impl Sealer {
             let (first, rest) = raw.split_at(missing.min(raw.len()));
             self.pending.extend_from_slice(first);
             raw = rest;
-            if self.pending.len() < FRAME_SIZE {
+            if raw.is_empty() {
                 return;
             }
-            self.seal_pending();
+            self.seal_pending(false);
         }
-        let (frames, rest) = raw.as_chunks::<FRAME_SIZE>();
-        for frame in frames {
-            self.frames.push(frame::encode(frame, self.compression, &mut self.ready));
+        while let Some((frame, rest)) = raw.split_first_chunk::<FRAME_SIZE>()
+            && !rest.is_empty()
+        {
+            self.frames.push(self.encoder.encode(frame, false, &mut self.ready));
+            raw = rest;
         }
-        self.pending.extend_from_slice(rest);
+        self.pending.extend_from_slice(raw);
     }
 
     /// Takes the stored bytes that are ready, in order; empty if none are.
@@ -85,20 +95,21 @@ impl Sealer {
     /// Ends the object with `extra` in its trailer, and gives the stored bytes not yet taken.
     pub fn finish(mut self, extra: &[u8]) -> (Bytes, Sealed) {
         if !self.pending.is_empty() {
-            self.seal_pending();
+            self.seal_pending(true);
         }
         let rest = self.take();
         let raw_digest = *self.raw_digest.finalize().as_bytes();
         let raw_length = self.raw_length;
         let trailer = Trailer { raw_length, raw_digest, extra: extra.to_vec() };
         let tail = Tail { header_crc32: self.header_crc32, frames: self.frames, trailer };
-        let tail = tail.encode(self.taken_length, self.taken_crc32);
+        let cipher = self.encoder.into_cipher();
+        let tail = tail.encode(self.taken_length, self.taken_crc32, cipher.as_deref());
         let stored_length = self.taken_length + tail.len() as u64;
         ([rest.as_ref(), &tail].concat().into(), Sealed { raw_length, stored_length, raw_digest })
     }
 
-    fn seal_pending(&mut self) {
-        self.frames.push(frame::encode(&self.pending, self.compression, &mut self.ready));
+    fn seal_pending(&mut self, is_last: bool) {
+        self.frames.push(self.encoder.encode(&self.pending, is_last, &mut self.ready));
         self.pending.clear();
     }
 }

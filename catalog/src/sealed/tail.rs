@@ -1,7 +1,8 @@
 //! The end of a sealed object: index of frames, trailer, and the footer that finds them.
 //!
 //! ```text
-//! CBOR: header crc32, index, trailer | tail offset u64 | tail length u32 | tail crc32
+//! CBOR, encrypted as the frames are: header crc32, index, trailer
+//!                                    | tail offset u64 | tail length u32 | tail crc32
 //!                                    | crc32 of all bytes before this field | "KEPT"
 //! ```
 
@@ -9,6 +10,7 @@ use minicbor::{Decode, Encode};
 
 use super::canonical;
 use super::frame::FrameEntry;
+use super::protection::ObjectCipher;
 
 const CLOSING_MAGIC: [u8; 4] = *b"KEPT";
 const FOOTER_SIZE: usize = 24;
@@ -55,8 +57,12 @@ impl Tail {
         &self,
         stored_length: u64,
         mut object_crc32: crc32fast::Hasher,
+        cipher: Option<&ObjectCipher>,
     ) -> Vec<u8> {
         let mut bytes = canonical::encode(self);
+        if let Some(cipher) = cipher {
+            cipher.seal_tail(&mut bytes);
+        }
         let tail_length = u32::try_from(bytes.len()).expect("an index is shorter than 4 GiB");
         let tail_crc32 = crc32fast::hash(&bytes);
         bytes.extend(stored_length.to_le_bytes());
@@ -99,16 +105,28 @@ impl Footer {
         self.tail_length as u64 + FOOTER_SIZE as u64
     }
 
-    /// Reads the tail out of the last bytes of the object; none if they do not reach back to it.
-    pub(super) fn tail(&self, end: &[u8]) -> Option<Result<Tail, &'static str>> {
+    /// Cuts the stored tail out of the last bytes of the object; none if they do not reach back to it.
+    pub(super) fn stored_tail<'a>(&self, end: &'a [u8]) -> Option<&'a [u8]> {
         let length = usize::try_from(self.length_from_tail()).ok()?;
         let start = end.len().checked_sub(length)?;
-        let bytes = end.get(start..end.len().checked_sub(FOOTER_SIZE)?)?;
-        Some(if crc32fast::hash(bytes) == self.tail_crc32 {
-            canonical::decode(bytes).ok_or("its index cannot be read")
-        } else {
-            Err("crc32 of its index differs")
-        })
+        end.get(start..end.len().checked_sub(FOOTER_SIZE)?)
+    }
+
+    /// Reads a stored tail, or says what is wrong with it.
+    pub(super) fn open_tail(
+        &self,
+        stored: &[u8],
+        cipher: Option<&ObjectCipher>,
+    ) -> Result<Tail, &'static str> {
+        if crc32fast::hash(stored) != self.tail_crc32 {
+            return Err("crc32 of its index differs");
+        }
+        let Some(cipher) = cipher else {
+            return canonical::decode(stored).ok_or("its index cannot be read");
+        };
+        let mut clear = stored.to_vec();
+        cipher.open_tail(&mut clear).ok_or("its index is not authentic")?;
+        canonical::decode(&clear).ok_or("its index cannot be read")
     }
 
     /// Whether all bytes of the object are those that were stored.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
 
-use super::{Compression, FRAME_SIZE, Header, Sealed, Sealer};
+use super::{FRAME_SIZE, Header, Sealed, Sealer, Sealing};
 use crate::Result;
 use crate::store::{ObjectKey, PutMode, PutOptions, Store, Upload, blocking};
 
@@ -32,11 +32,11 @@ impl SealedUpload {
         store: &Arc<dyn Store>,
         mode: PutMode,
         header: Header,
-        compression: Compression,
+        sealing: &Sealing,
     ) -> Result<Self> {
         let upload =
             store.upload(&header.key, PutOptions { mode, class: header.kind.class() }).await?;
-        Ok(Self { sealer: Sealer::new(&header, compression), upload })
+        Ok(Self { sealer: Sealer::new(header, sealing), upload })
     }
 
     /// Appends raw bytes. Compresses on the calling thread. Not cancel-safe: after a write that was
@@ -62,27 +62,27 @@ pub async fn write(
     store: Arc<dyn Store>,
     header: Header,
     mode: PutMode,
-    compression: Compression,
+    sealing: Sealing,
     chunks: Vec<Bytes>,
     extra: Vec<u8>,
 ) -> Result<Sealed> {
     let key = header.key.clone();
     let how = PutOptions { mode, class: header.kind.class() };
     let (parts, stored) = mpsc::channel(PARTS_MAX);
-    let sealing = blocking(move || Ok(seal(&header, compression, &chunks, &extra, &parts)));
+    let sealing = blocking(move || Ok(seal(header, &sealing, &chunks, &extra, &parts)));
     let (sealed, ()) = tokio::try_join!(sealing, send(&*store, &key, how, stored))?;
     Ok(sealed.expect("the store took every part"))
 }
 
 /// Sends the stored bytes on as they come to be; none if nobody took all of them.
 fn seal(
-    header: &Header,
-    compression: Compression,
+    header: Header,
+    sealing: &Sealing,
     chunks: &[Bytes],
     extra: &[u8],
     parts: &mpsc::Sender<Bytes>,
 ) -> Option<Sealed> {
-    let mut sealer = Sealer::new(header, compression);
+    let mut sealer = Sealer::new(header, sealing);
     for raw in chunks.iter().flat_map(|chunk| chunk.chunks(FRAME_SIZE)) {
         sealer.push(raw);
         let ready = sealer.take();
@@ -120,8 +120,9 @@ async fn send(
 mod tests {
     use uuid::Uuid;
 
-    use super::super::{Kind, Origin, SealedObject};
+    use super::super::{Compression, Kind, Origin, SealedObject};
     use super::*;
+    use crate::key::Keyring;
     use crate::store::{Faulty, GetRange, MemoryStore, Retry};
 
     #[tokio::test(start_paused = true)]
@@ -135,16 +136,19 @@ mod tests {
             let store: Arc<dyn Store> = Arc::new(Retry::new(faulty));
             let raw = Bytes::from(vec![seed; 1000 + 20_000 * usize::from(seed)]);
             let header = Header::new(Kind::Heartbeat, key.clone(), &origin, 1, None);
-            let (mode, none) = (PutMode::Create, Compression::None);
+            let none = Sealing { compression: Compression::None, ..Sealing::default() };
+            let mode = PutMode::Create;
             let chunks = vec![raw.clone()];
             if write(Arc::clone(&store), header, mode, none, chunks, Vec::new()).await.is_ok() {
                 let stored = memory.get(&key, GetRange::All).await.unwrap().bytes;
                 let kind = Kind::Heartbeat;
-                let sound = SealedObject::open_bytes(stored, &key, kind, &origin).unwrap();
+                let sound = SealedObject::open_bytes(&stored, &key, kind, &origin, &Keyring::off())
+                    .unwrap();
                 assert!(sound.read_all().await.unwrap() == raw, "seed {seed}");
                 written += 1;
             }
-            if let Ok(object) = SealedObject::open(&store, &key, Kind::Heartbeat, &origin).await
+            if let Ok(object) =
+                SealedObject::open(&store, &key, Kind::Heartbeat, &origin, &Keyring::off()).await
                 && let Ok(got) = object.read_all().await
             {
                 assert!(got == raw, "seed {seed}");
