@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_at_once() {
-        let text = GOOD.replace("file:///srv/keep", "s3://bucket").replace("250ms", "1us");
+        let text = GOOD.replace("file:///srv/keep", "ftp://host").replace("250ms", "1us");
         let error = parse(&text).unwrap_err().to_string();
         assert!(error.contains("repository.url") && error.contains("ship.interval"), "{error}");
     }

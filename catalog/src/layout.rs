@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! repository                                    uuid, format version
+//! keys/<epoch>/<slot>                           key slots
 //! <cluster>/<incarnation>/
 //!   cluster                                     system id, segment size, server version
 //!   epoch/{wal,backup}/<n>                      writer epochs
@@ -10,6 +11,7 @@
 //!   wal/<tli>/<segment>                         whole segments
 //!   history/<tli>                               timeline histories
 //!   gaps/<tli>/<from>                           WAL that is lost
+//!   inventory/<tli>/<n>                         pages of what is archived
 //!   backups/<id>/{started,failed,manifest,backup_manifest,packs/<n>}
 //! ```
 //!
@@ -46,6 +48,31 @@ impl Layout {
     /// The record of the repository itself.
     pub fn repository() -> ObjectKey {
         key("repository")
+    }
+
+    /// Prefix of the key slots of all key epochs.
+    pub fn keys() -> &'static str {
+        "keys/"
+    }
+
+    /// Key slot `slot` of key epoch `epoch`. `slot` is valid in a key.
+    pub fn key_slot(epoch: u32, slot: &str) -> ObjectKey {
+        key(&format!("keys/{epoch:04}/{slot}"))
+    }
+
+    /// Page `number` of the inventory of `timeline`.
+    pub fn inventory_page(&self, timeline: TimelineId, number: u64) -> ObjectKey {
+        self.key(format_args!("inventory/{timeline}/{number:08}"))
+    }
+
+    /// Prefix of the inventory of `timeline`.
+    pub fn inventory_of(&self, timeline: TimelineId) -> String {
+        self.prefix(format_args!("inventory/{timeline}"))
+    }
+
+    /// Prefix of the inventories of all timelines.
+    pub fn inventory(&self) -> String {
+        self.prefix(format_args!("inventory"))
     }
 
     /// The record of this incarnation.

@@ -14,7 +14,7 @@ use crate::key::Keyring;
 use crate::layout::Layout;
 use crate::repository_config::RepositoryConfig;
 use crate::sealed::Sealing;
-use crate::store::{GetRange, LocalStore, ObjectClass, PutOptions, Retry, Store};
+use crate::store::{self, GetRange, IfMissing, ObjectClass, PutOptions, Store};
 use crate::{Error, Result};
 
 /// The format this program writes.
@@ -50,13 +50,13 @@ pub struct Repository {
 impl Repository {
     /// Opens the repository that `config` names.
     pub async fn open(config: &RepositoryConfig) -> Result<Self> {
-        let store = LocalStore::open(&config.directory()?)?;
-        Self::open_store(Arc::new(Retry::new(store)), sealing(config)).await
+        let store = store::open(&config.location()?, IfMissing::Fail).await?;
+        Self::open_store(store, sealing(config)).await
     }
 
     /// Opens the repository that `config` names, making it first if there is none.
     pub async fn open_or_create(config: &RepositoryConfig) -> Result<Self> {
-        let store: Arc<dyn Store> = Arc::new(Retry::new(LocalStore::create(&config.directory()?)?));
+        let store = store::open(&config.location()?, IfMissing::Create).await?;
         Self::create_store(&store).await?;
         Self::open_store(store, sealing(config)).await
     }

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::key::SecretSource;
 use crate::sealed::Compression;
+use crate::store::{AzureConfig, GoogleConfig, S3Config, StoreLocation};
 use crate::{Error, Result};
 
 /// Where the repository is and how objects are written: `[repository]` of the configuration.
@@ -53,7 +54,7 @@ impl RepositoryConfig {
     /// Everything that is wrong with this section.
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> =
-            self.directory().err().map(|error| error.to_string()).into_iter().collect();
+            self.location().err().map(|error| error.to_string()).into_iter().collect();
         match (self.encryption, &self.encryption_key) {
             (Some(EncryptionSwitch::Off), Some(_)) => problems.push(
                 "repository.encryption is \"off\" and repository.encryption_key names a key".into(),
@@ -72,21 +73,24 @@ impl RepositoryConfig {
         problems
     }
 
-    /// The directory that `url` names; every problem of this section otherwise.
-    pub fn directory(&self) -> Result<PathBuf> {
+    /// Where `url` points to.
+    pub fn location(&self) -> Result<StoreLocation> {
         let wrong =
             |why: &str| Error::Invalid { what: format!("repository.url {:?}: {why}", self.url) };
         let (scheme, rest) = self
             .url
             .split_once("://")
             .ok_or_else(|| wrong("not a URL; a directory is written file:///path"))?;
+        let (place, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let (place, prefix) = (place.to_owned(), prefix.trim_matches('/').to_owned());
         match scheme {
-            "file" if rest.starts_with('/') => Ok(PathBuf::from(rest)),
+            "file" if rest.starts_with('/') => Ok(StoreLocation::Directory(PathBuf::from(rest))),
             "file" => Err(wrong("the path must be absolute, as in file:///srv/pgkeep")),
-            "s3" | "az" | "gs" => {
-                Err(wrong("object stores are not supported yet; use file:///path"))
-            }
-            _ => Err(wrong("unknown scheme; use file:///path")),
+            "s3" | "az" | "gs" if place.is_empty() => Err(wrong("it names no bucket")),
+            "s3" => Ok(StoreLocation::S3(S3Config { bucket: place, prefix })),
+            "az" => Ok(StoreLocation::Azure(AzureConfig { container: place, prefix })),
+            "gs" => Ok(StoreLocation::Google(GoogleConfig { bucket: place, prefix })),
+            _ => Err(wrong("unknown scheme; use file:///path, s3://, az:// or gs://")),
         }
     }
 }

@@ -14,6 +14,7 @@
 //! [`Faulty`] breaks a store on purpose; [`conformance::check`] is run against every store.
 
 mod blocking;
+mod cloud;
 pub mod conformance;
 mod contract;
 mod ext;
@@ -22,13 +23,18 @@ mod key;
 mod local;
 mod local_list;
 mod memory;
+mod open;
 mod retry;
+mod s3;
 
 pub(crate) use blocking::blocking;
+pub use cloud::{AzureConfig, GoogleConfig};
 pub use contract::{GetRange, Listed, Object, ObjectClass, PutMode, PutOptions, Store, Upload};
 pub use ext::StoreExt;
 pub use faulty::{Fault, Faulty};
 pub use key::ObjectKey;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
+pub use open::{IfMissing, StoreLocation, open};
 pub use retry::{Retry, RetryPolicy};
+pub use s3::S3Config;

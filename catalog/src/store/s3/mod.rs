@@ -1,0 +1,5 @@
+//! Amazon S3, and what speaks its protocol.
+
+mod config;
+
+pub use config::S3Config;
