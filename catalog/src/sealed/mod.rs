@@ -24,6 +24,8 @@
 mod canonical;
 mod compression;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod header;
 mod kind;
 mod object;
