@@ -7,6 +7,7 @@ mod damage;
 mod full_disk;
 mod gap;
 mod harness_itself;
+mod memory;
 mod promotion;
 mod refusal;
 mod restore_archive_get;

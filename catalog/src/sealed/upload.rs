@@ -5,9 +5,10 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::body::Body;
 use super::header::HEADER_SIZE_MAX;
 use super::{FRAME_SIZE, Header, Sealed, Sealer, Sealing};
 use crate::Result;
@@ -105,9 +106,9 @@ async fn send(
     room: usize,
     mut parts: mpsc::Receiver<Bytes>,
 ) -> Result<()> {
-    let mut first = BytesMut::with_capacity(room);
+    let mut first = Body::with_room(room);
     while let Some(part) = parts.recv().await {
-        first.extend_from_slice(&part);
+        first.append(&part);
         if first.len() > SINGLE_PUT_SIZE_MAX {
             let mut upload = store.upload(key, how).await?;
             upload.write(first.freeze()).await?;
