@@ -151,7 +151,7 @@ impl SealedObject {
             return Ok(Vec::new());
         };
         let stored = self.stored(first.stored_start..last.stored_end()).await?;
-        self.decode(range.start, frames, &stored)
+        self.decode(range, &stored, |_| {})
     }
 
     /// Reads all raw bytes and checks the object as a whole.
@@ -162,29 +162,42 @@ impl SealedObject {
         }
         let start = self.frames.first().map_or(0, |frame| frame.stored_start);
         let start = usize::try_from(start).unwrap_or(usize::MAX);
-        let raw = self.decode(0, &self.frames, object.get(start..).unwrap_or_default())?;
-        if *blake3::hash(&raw).as_bytes() != self.trailer.raw_digest {
+        let mut digest = blake3::Hasher::new();
+        let raw =
+            self.decode(0..self.frames.len(), object.get(start..).unwrap_or_default(), |raw| {
+                digest.update(raw);
+            })?;
+        if *digest.finalize().as_bytes() != self.trailer.raw_digest {
             return Err(self.damaged("BLAKE3 digest of its content differs"));
         }
         Ok(raw)
     }
 
-    /// Decodes frames that follow each other from the beginning of `stored`; `first` is the number
-    /// of the first one.
-    fn decode(&self, first: usize, frames: &[Frame], mut stored: &[u8]) -> Result<Vec<u8>> {
-        let mut decoder = FrameDecoder::new(self.cipher.as_deref());
+    /// Decodes some frames, of which `stored` begins with the first. `each` sees the raw bytes of each
+    /// while they are still in the processor's cache.
+    fn decode(
+        &self,
+        range: Range<usize>,
+        mut stored: &[u8],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<Vec<u8>> {
+        let frames = self.frames.get(range.clone()).unwrap_or_default();
         let length: usize = frames.iter().map(|frame| frame.entry.raw_length as usize).sum();
-        let mut raw = Vec::with_capacity(length);
-        for (number, Frame { entry, raw_start, .. }) in (first..).zip(frames) {
+        let mut decoder = FrameDecoder::new(self.cipher.as_deref());
+        let mut all = vec![0; length];
+        let mut room = all.as_mut_slice();
+        for (number, Frame { entry, raw_start, .. }) in range.zip(frames) {
             let damaged = |what| self.damaged(format!("frame of byte {raw_start}: {what}"));
             let (frame, rest) = stored
                 .split_at_checked(entry.stored_length as usize)
                 .ok_or_else(|| damaged("it is cut short"))?;
+            let (raw, later) = room.split_at_mut(entry.raw_length as usize);
             let place = (number as u64, number + 1 == self.frames.len());
-            decoder.decode(entry, place, frame, &mut raw).map_err(damaged)?;
-            stored = rest;
+            decoder.decode(entry, place, frame, raw).map_err(damaged)?;
+            each(raw);
+            (stored, room) = (rest, later);
         }
-        Ok(raw)
+        Ok(all)
     }
 
     async fn stored(&self, range: Range<u64>) -> Result<Bytes> {
