@@ -4,6 +4,7 @@ mod archive_get;
 mod backup;
 mod demo;
 mod init;
+mod key;
 mod list;
 mod restore;
 mod run;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pgkeep_catalog::{Cluster, ClusterName, Repository};
 
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, KeyVerb, Verb};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::logging::{self, Verbosity};
@@ -73,6 +74,7 @@ pub(crate) fn run(cli: Cli) -> Exit {
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match &cli.verb {
         Verb::Version => return Ok(version::run(cli.format())),
+        Verb::Key(KeyVerb::Generate(arguments)) => return key::generate(arguments, cli.format()),
         Verb::Demo(_) => {}
         // One segment, one thread: starting more would take longer than the work.
         Verb::ArchiveGet(arguments) => {
@@ -99,6 +101,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             Verb::Backup(arguments) => backup::run(&context, &arguments).await,
             Verb::List => list::run(&context).await,
             Verb::Status => status::run(&context).await,
+            Verb::Key(verb) => Box::pin(key::run(&context, verb)).await,
             Verb::Restore(arguments) => Box::pin(restore::run(&context, arguments)).await,
             Verb::Demo(_) | Verb::ArchiveGet(_) | Verb::Version => Ok(Exit::Usage),
         }

@@ -29,7 +29,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::Header;
-use crate::key::{Keyring, RepositoryKey, derive};
+use crate::key::{Keyring, RepositoryKey, derive, is_equal};
 use crate::store::ObjectKey;
 use crate::{Error, Result};
 
@@ -243,9 +243,4 @@ fn open(
     let tag = Tag::try_from(tag).ok()?;
     let buffer = InOutBuf::new(content, clear).ok()?;
     cipher.decrypt_inout_detached(nonce, aad, buffer, &tag).ok()
-}
-
-/// Compares without telling by its time where the difference is.
-fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
 }
