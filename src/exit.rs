@@ -95,7 +95,7 @@ impl Exit {
     fn of_catalog(error: &CatalogError) -> Self {
         match error {
             CatalogError::Damaged { .. } | CatalogError::Foreign { .. } => Self::Damaged,
-            CatalogError::Conflict { .. } => Self::Foreign,
+            CatalogError::Conflict { .. } | CatalogError::Superseded { .. } => Self::Foreign,
             CatalogError::Invalid { .. } => Self::Config,
             _ => Self::Repository,
         }
