@@ -22,6 +22,9 @@ pub(crate) struct Cli {
     /// Cluster, when the configuration has several
     #[arg(long, global = true, value_name = "NAME")]
     pub cluster: Option<String>,
+    /// Incarnation of the cluster, for what came before `pgkeep upgrade` [default: the newest]
+    #[arg(long, global = true, value_name = "NUMBER")]
+    pub incarnation: Option<u32>,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -36,7 +39,9 @@ pub(crate) enum Verb {
     /// Tour of one minute on a throw-away cluster: stream, disaster, restore to the second before
     Demo(DemoArgs),
     /// Create the repository, register the cluster, make its replication slot
-    Init,
+    Init(InitArgs),
+    /// Go on with a server that took the place of the old one after pg_upgrade or initdb
+    Upgrade,
     /// The daemon: stream WAL into the repository until stopped
     Run,
     /// Take a base backup
@@ -68,6 +73,15 @@ pub(crate) struct DemoArgs {
     /// Work in this directory, which must not exist; used when root becomes another user
     #[arg(long, hide = true, value_name = "DIR")]
     pub directory: Option<PathBuf>,
+}
+
+/// Arguments of `init`.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Go on with this server although its history left the archived one earlier: it was restored to
+    /// a moment before, and promoted
+    #[arg(long = "continue")]
+    pub adopt: bool,
 }
 
 /// Arguments of `backup`.

@@ -22,7 +22,7 @@ const PLACES: [&str; 2] = ["pgkeep.toml", "/etc/pgkeep/pgkeep.toml"];
 const SOCKET_PATH_MAX: usize = 107;
 
 /// Fields that a variable may override: `PGKEEP_SHIP_INTERVAL` is `ship.interval`.
-const VARIABLES: [(&str, &str); 9] = [
+const VARIABLES: [(&str, &str); 10] = [
     ("repository", "url"),
     ("repository", "encryption"),
     ("repository", "encryption_key"),
@@ -30,6 +30,7 @@ const VARIABLES: [(&str, &str); 9] = [
     ("repository", "compression"),
     ("ship", "interval"),
     ("ship", "in_flight_max"),
+    ("ship", "confirm"),
     ("daemon", "state"),
     ("daemon", "user"),
 ];

@@ -106,7 +106,7 @@ impl Exit {
             | CatalogError::Secret { .. }
             | CatalogError::KeyEpochMissing { .. } => Self::Key,
             CatalogError::KeyRefused { .. } => Self::Refused,
-            CatalogError::Conflict { .. } => Self::Foreign,
+            CatalogError::Conflict { .. } | CatalogError::Superseded { .. } => Self::Foreign,
             CatalogError::Invalid { .. } => Self::Config,
             _ => Self::Repository,
         }

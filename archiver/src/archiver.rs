@@ -7,21 +7,25 @@
 //!
 //! Lost WAL is recorded as a gap before the stream goes on behind it.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
+use pgkeep_catalog::inventory::InventoryHead;
 use pgkeep_catalog::layout::WriterKind;
 use pgkeep_catalog::status::SlotStatus;
 use pgkeep_catalog::{Clock, Cluster, WriterEpoch};
 use pgkeep_proto::{Conninfo, TimestampTz};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::fence::Fence;
 use crate::heartbeat::HeartbeatWriter;
-use crate::ship::ShipConfig;
+use crate::inventory::{Bookkeeper, InventoryFeed};
+use crate::ship::{Confirmer, ShipConfig};
 use crate::stream::Outcome;
 use crate::stream_opener::{Resumption, StreamOpener};
 use crate::watch::{Alerts, Live, Rpo, SlotWatch};
@@ -48,6 +52,8 @@ pub struct Archiver {
     live: watch::Sender<Live>,
     slot_state: watch::Sender<Option<SlotStatus>>,
     alerts: Arc<Alerts>,
+    inventory: watch::Sender<Option<InventoryHead>>,
+    witness: Option<PathBuf>,
 }
 
 /// What others may see of a running archiver.
@@ -61,6 +67,8 @@ pub struct ArchiverHandle {
     pub slot: watch::Receiver<Option<SlotStatus>>,
     /// What needs a human.
     pub alerts: Arc<Alerts>,
+    /// The newest page of the inventory, once one is known.
+    pub inventory: watch::Receiver<Option<InventoryHead>>,
 }
 
 impl Archiver {
@@ -75,7 +83,26 @@ impl Archiver {
         let (live, _) = watch::channel(Live::default());
         let (slot_state, _) = watch::channel(None);
         let alerts = Arc::new(Alerts::default());
-        Self { cluster, conninfo, slot, config, clock, live, slot_state, alerts }
+        let (inventory, witness) = (watch::channel(None).0, None);
+        Self {
+            cluster,
+            conninfo,
+            slot,
+            config,
+            clock,
+            live,
+            slot_state,
+            alerts,
+            inventory,
+            witness,
+        }
+    }
+
+    /// Remembers the newest page of the inventory in the file at `path`.
+    #[must_use]
+    pub fn with_witness(mut self, path: PathBuf) -> Self {
+        self.witness = Some(path);
+        self
     }
 
     /// What others may see.
@@ -85,6 +112,7 @@ impl Archiver {
             live: self.live.subscribe(),
             slot: self.slot_state.subscribe(),
             alerts: Arc::clone(&self.alerts),
+            inventory: self.inventory.subscribe(),
         }
     }
 
@@ -101,11 +129,35 @@ impl Archiver {
             state: self.slot_state.clone(),
         };
         beside.spawn(slot_watch.run(finished.clone()));
+        let (failures, mut failed) = mpsc::channel(1);
+        let fence = Arc::new(Fence::new(Arc::clone(&self.cluster), epoch));
+        beside.spawn(Arc::clone(&fence).run(failures.clone(), finished.clone()));
+        let feed = Arc::new(InventoryFeed::default());
+        let bookkeeper = Bookkeeper {
+            cluster: Arc::clone(&self.cluster),
+            epoch,
+            feed: Arc::clone(&feed),
+            witness: self.witness.clone(),
+            head: self.inventory.clone(),
+            alerts: Arc::clone(&self.alerts),
+            clock: Arc::clone(&self.clock),
+        };
+        beside.spawn(bookkeeper.run(failures.clone(), finished.clone()));
+        let confirmer = Confirmer {
+            cluster: Arc::clone(&self.cluster),
+            epoch,
+            confirmations: Arc::default(),
+            alerts: Arc::clone(&self.alerts),
+            clock: Arc::clone(&self.clock),
+        };
+        beside.spawn(confirmer.clone().run(failures, finished.clone()));
         let heartbeat = HeartbeatWriter {
             cluster: Arc::clone(&self.cluster),
             epoch,
             live: self.live.subscribe(),
             clock: Arc::clone(&self.clock),
+            fence: Arc::clone(&fence),
+            inventory: self.inventory.subscribe(),
         };
         beside.spawn(heartbeat.run(finished.clone()));
         let opener = StreamOpener {
@@ -117,8 +169,15 @@ impl Archiver {
             live: self.live.clone(),
             alerts: Arc::clone(&self.alerts),
             clock: Arc::clone(&self.clock),
+            fence,
+            feed,
+            confirmer,
         };
-        let result = self.rounds(&opener, &stop).await;
+        let result = tokio::select! {
+            result = self.rounds(&opener, &stop) => result,
+            Some(error) = failed.recv() => Err(error),
+        };
+        failed.close();
         finished.cancel();
         while beside.join_next().await.is_some() {}
         result

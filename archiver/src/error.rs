@@ -236,9 +236,15 @@ impl Error {
                 "another receiver uses this slot; stop it, or choose another name with `slot`"
             }
             Self::ForeignSystem { .. } => {
-                "this is another cluster; give it a name of its own with another [cluster.NAME]"
+                "this is another cluster: give it a name of its own with another [cluster.NAME]; or, if it \
+                 took the place of the old one (pg_upgrade, initdb), run `pgkeep upgrade`"
             }
-            Self::Diverged { .. } | Self::ServerBehind { .. } => {
+            Self::Diverged { .. } => {
+                "this server is a clone, or was restored to an earlier moment: give it a name of its own \
+                 with another [cluster.NAME]; or, if it shall go on in place of the archived one, run \
+                 `pgkeep init --continue`"
+            }
+            Self::ServerBehind { .. } => {
                 "this server is a clone, or was restored to an earlier moment; \
                  give it a name of its own with another [cluster.NAME]"
             }

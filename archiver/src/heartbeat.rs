@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgkeep_catalog::heartbeat::Heartbeat;
+use pgkeep_catalog::inventory::InventoryHead;
 use pgkeep_catalog::{Clock, Cluster, WriterEpoch};
 use pgkeep_proto::{Lsn, TimestampTz};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::fence::Fence;
 use crate::watch::Live;
 
 const BUSY_INTERVAL: Duration = Duration::from_secs(5);
@@ -25,6 +27,8 @@ pub(crate) struct HeartbeatWriter {
     pub(crate) epoch: WriterEpoch,
     pub(crate) live: watch::Receiver<Live>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) inventory: watch::Receiver<Option<InventoryHead>>,
 }
 
 impl HeartbeatWriter {
@@ -53,11 +57,18 @@ impl HeartbeatWriter {
         let (Some(timeline), Some(archived)) = (live.timeline, live.archived) else { return false };
         // Until it is known, what an earlier life knew stays.
         let Some(caught_up_at) = live.caught_up_at else { return false };
+        // A writer that was taken over must not replace what the younger one wrote.
+        if let Err(error) = self.fence.check().await {
+            tracing::debug!(%error, "no heartbeat");
+            return false;
+        }
+        let inventory = *self.inventory.borrow();
         let heartbeat = Heartbeat {
             timeline,
             archived,
             caught_up_at,
             written_at: TimestampTz::from_timestamp(self.clock.now()),
+            inventory,
         };
         let result = heartbeat.put(&self.cluster, self.epoch).await;
         if let Err(error) = &result {

@@ -6,12 +6,26 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pgkeep_catalog::{Clock, Cluster, ClusterName, ClusterRecord, Repository, RepositoryConfig};
+use pgkeep_catalog::layout::WriterKind;
+use pgkeep_catalog::{
+    Clock, Cluster, ClusterName, ClusterRecord, Repository, RepositoryConfig, WriterEpoch,
+};
 use pgkeep_proto::replication::{IdentifySystem, SlotPosition};
 use pgkeep_proto::{Conninfo, Lsn, SegmentSize, TimestampTz};
 
+use crate::lineage::Lineage;
 use crate::upstream::{Purpose, Session, ensure_slot};
 use crate::{Error, Result};
+
+/// What becomes of a server whose history left the archived one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// It is somebody else's.
+    Refuse,
+    /// It was restored by its owner, who wants to go on with it. Its histories are stored, which tells
+    /// the archiver so, and an archiver that still runs is taken over.
+    Adopt,
+}
 
 /// What there is now.
 #[derive(Debug)]
@@ -34,6 +48,7 @@ pub async fn init(
     name: ClusterName,
     conninfo: &Conninfo,
     slot: &str,
+    adoption: Adoption,
     clock: &dyn Clock,
 ) -> Result<Initialized> {
     let mut session = Session::open(conninfo, Purpose::Wal).await?;
@@ -57,6 +72,12 @@ pub async fn init(
         }
         Err(error) => return Err(error.into()),
     };
+    if adoption == Adoption::Adopt && !is_new {
+        let now = TimestampTz::from_timestamp(clock.now());
+        let epoch = WriterEpoch::claim(&cluster, WriterKind::Wal, now).await?;
+        let lineage = Lineage::fetch(&mut session, identity.timeline).await?;
+        lineage.store(&cluster, epoch).await?;
+    }
     let before = session.read_slot(slot).await?;
     let slot_keeps = ensure_slot(&mut session, slot).await?;
     session.close().await;

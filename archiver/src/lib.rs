@@ -17,6 +17,9 @@
 //!    +-- receive/status             tells Postgres write / flush / apply, from progress alone
 //! ```
 //!
+//! Beside it: `fence` ends a writer that was taken over, `inventory` writes down what is archived,
+//! `ship/confirm` looks up what a store says it took.
+//!
 //! No local state is needed: memory is bounded, a slow store makes the server keep the WAL, and after a
 //! crash the repository says where to go on.
 
@@ -31,13 +34,21 @@ pub mod watch;
 mod archiver;
 mod config;
 mod error;
+mod fence;
 mod heartbeat;
 mod init;
+mod inventory;
+mod lineage;
 mod stream;
 mod stream_opener;
+mod upgrade;
+
+#[cfg(test)]
+mod fixture;
 
 pub use archiver::{Archiver, ArchiverHandle};
 pub use config::ClusterConfig;
 pub use error::{Error, Result};
-pub use init::{Initialized, init};
-pub use ship::ShipConfig;
+pub use init::{Adoption, Initialized, init};
+pub use ship::{Confirm, ShipConfig};
+pub use upgrade::{Upgraded, upgrade};

@@ -23,8 +23,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::fence::Fence;
+use crate::inventory::InventoryFeed;
 use crate::receive::{self, Receiver};
-use crate::ship::{self, Shipper};
+use crate::ship::{self, Confirm, Confirmer, Shipment, Shipper, Unconfirmed};
 use crate::upstream::Connection;
 use crate::watch::{Alerts, Live};
 use crate::{Error, Result};
@@ -63,13 +65,23 @@ pub(crate) struct Stream {
     pub(crate) alerts: Arc<Alerts>,
     /// Wall time, for the server's eyes and for alerts.
     pub(crate) clock: Arc<dyn Clock>,
+    /// Whether we may still store, and acknowledge.
+    pub(crate) fence: Arc<Fence>,
+    /// What was stored, for the inventory.
+    pub(crate) feed: Arc<InventoryFeed>,
+    /// Looks up what was stored.
+    pub(crate) confirmer: Confirmer,
+    /// When that is done.
+    pub(crate) confirm: Confirm,
+    /// Bytes that are held until their lookup.
+    pub(crate) unconfirmed: watch::Receiver<u64>,
 }
 
 /// A task that ended: what it stored.
 #[derive(Debug)]
 enum Done {
     Shipment(Lsn),
-    Whole(SegmentName),
+    Whole(SegmentName, [u8; 32]),
 }
 
 impl Stream {
@@ -112,8 +124,9 @@ impl Stream {
                 Some(done) = tasks.join_next() => self.done(done, tasks).await?,
                 () = tokio::time::sleep_until(wake) => self.tick(tasks).await?,
                 // Cancel-safe: a message that has not come whole stays in the connection's buffer.
+                Ok(()) = self.unconfirmed.changed() => {}
                 message = self.connection.receive(),
-                    if ending.is_none() && self.shipper.has_room() =>
+                    if ending.is_none() && self.has_room() =>
                 {
                     if self.message(message?, tasks).await? == Flow::Ended {
                         ending = Some((Outcome::TimelineEnded, Instant::now() + STOP_DEADLINE));
@@ -122,6 +135,10 @@ impl Stream {
                 }
             }
         }
+    }
+
+    fn has_room(&self) -> bool {
+        self.shipper.has_room(*self.unconfirmed.borrow())
     }
 
     fn next_at(&self, deadline: Option<Instant>) -> Instant {
@@ -154,8 +171,20 @@ impl Stream {
         tasks: &mut JoinSet<Result<Done>>,
     ) -> Result<()> {
         match done.map_err(|error| Error::Broken(std::io::Error::other(error)))?? {
-            Done::Whole(name) => {
+            Done::Whole(name, digest) => {
                 tracing::debug!(segment = %name, "segment made whole");
+                if let Ok(start) = name.start(self.cluster.segment_size()) {
+                    self.feed.stored(start, digest);
+                }
+                Ok(())
+            }
+            // We may have been halted since it was stored, and taken over.
+            Done::Shipment(from) if !self.fence.is_fresh() => {
+                let fence = Arc::clone(&self.fence);
+                tasks.spawn(async move {
+                    fence.check().await?;
+                    Ok(Done::Shipment(from))
+                });
                 Ok(())
             }
             Done::Shipment(from) => {
@@ -170,7 +199,7 @@ impl Stream {
     async fn tick(&mut self, tasks: &mut JoinSet<Result<Done>>) -> Result<()> {
         self.ship(ship::Event::Tick, tasks);
         self.watch_store();
-        if !self.shipper.has_room() {
+        if !self.has_room() {
             self.receive(receive::Event::Deaf, tasks).await?;
         }
         self.receive(receive::Event::Tick, tasks).await
@@ -201,14 +230,21 @@ impl Stream {
                 self.flag_damage(&shipment.run().summary);
             }
             match effect {
-                ship::Effect::Put(shipment) => tasks.spawn(async move {
-                    ship::put(&cluster, epoch, &shipment).await?;
-                    Ok(Done::Shipment(shipment.run().from))
-                }),
+                ship::Effect::Put(shipment) => {
+                    let store = Storing {
+                        cluster,
+                        epoch,
+                        fence: Arc::clone(&self.fence),
+                        feed: Arc::clone(&self.feed),
+                        confirmer: self.confirmer.clone(),
+                        confirm: self.confirm,
+                    };
+                    tasks.spawn(store.store(shipment))
+                }
                 ship::Effect::MakeWhole(name) => tasks.spawn(async move {
                     failpoint::hit(failpoint::BEFORE_WHOLE);
-                    segment::make_whole(&cluster, epoch, name).await?;
-                    Ok(Done::Whole(name))
+                    let digest = segment::make_whole(&cluster, epoch, name).await?;
+                    Ok(Done::Whole(name, digest))
                 }),
             };
         }
@@ -267,6 +303,7 @@ impl Stream {
     fn publish(&self) {
         let (progress, rpo) = (self.receiver.progress(), self.receiver.rpo());
         let commit_time = self.shipper.archived_commit_time();
+        self.feed.archived_up_to(progress.archived());
         self.live.send_modify(|live| {
             live.server = Some(progress.server_end());
             live.received = Some(progress.received());
@@ -275,6 +312,34 @@ impl Stream {
             live.caught_up_at = rpo.caught_up_at();
             live.caught_up_arrival = rpo.caught_up_arrival();
         });
+    }
+}
+
+/// Stores one shipment.
+struct Storing {
+    cluster: Arc<Cluster>,
+    epoch: WriterEpoch,
+    fence: Arc<Fence>,
+    feed: Arc<InventoryFeed>,
+    confirmer: Confirmer,
+    confirm: Confirm,
+}
+
+impl Storing {
+    async fn store(self, shipment: Shipment) -> Result<Done> {
+        self.fence.assure().await?;
+        let stored = ship::put(&self.cluster, self.epoch, &shipment).await?;
+        let (run, digest) = (Arc::clone(shipment.run()), stored.digest);
+        let object = Unconfirmed { run, stored };
+        match self.confirm {
+            Confirm::Head if object.stored.is_new => self.confirmer.confirm(object).await?,
+            Confirm::Beside if object.stored.is_new => self.confirmer.confirmations.push(object),
+            _ => {}
+        }
+        if shipment.is_whole() {
+            self.feed.stored(shipment.run().from, digest);
+        }
+        Ok(Done::Shipment(shipment.run().from))
     }
 }
 

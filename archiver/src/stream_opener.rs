@@ -1,27 +1,28 @@
 //! Opens a stream: from a login to the first byte.
 //!
-//! In this order: is it our cluster; its histories are stored; the slot is there; where the archive ends;
-//! what is lost is recorded; where to start, or a refusal; what is stored already and must be compared.
+//! In this order: is nobody younger there; is it our cluster; the slot is there; where the archive ends;
+//! what is lost is recorded; where to start, or a refusal; its histories are stored; what is stored
+//! already and must be compared.
 //! Everything is asked of the server and the repository anew: nothing is remembered between streams.
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use pgkeep_catalog::coverage::Coverage;
 use pgkeep_catalog::gap::Gap;
+use pgkeep_catalog::inventory::Stand;
 use pgkeep_catalog::piece::Piece;
 use pgkeep_catalog::segment::ArchivedSegment;
-use pgkeep_catalog::{Clock, Cluster, WriterEpoch, history, segment};
-use pgkeep_proto::replication::IdentifySystem;
-use pgkeep_proto::{
-    Conninfo, Lsn, SegmentName, SegmentSize, TimelineHistory, TimelineId, TimestampTz,
-};
+use pgkeep_catalog::{Clock, Cluster, WriterEpoch, segment};
+use pgkeep_proto::{Conninfo, Lsn, SegmentName, SegmentSize, TimelineHistory, TimestampTz};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::fence::Fence;
 use crate::init::same_cluster;
+use crate::inventory::InventoryFeed;
+use crate::lineage::Lineage;
 use crate::receive::{Archived, Expected, Receiver, Refusal, Start, decide, resume_scan};
-use crate::ship::{Known, ShipConfig, Shipper};
+use crate::ship::{Confirm, Confirmer, Known, ShipConfig, Shipper};
 use crate::stream::Stream;
 use crate::upstream::{Purpose, Session, ensure_slot, recreate_slot};
 use crate::watch::{Alerts, Live, Rpo};
@@ -38,6 +39,9 @@ pub(crate) struct StreamOpener {
     pub(crate) live: watch::Sender<Live>,
     pub(crate) alerts: Arc<Alerts>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) fence: Arc<Fence>,
+    pub(crate) feed: Arc<InventoryFeed>,
+    pub(crate) confirmer: Confirmer,
 }
 
 /// How a round takes up the archive.
@@ -65,22 +69,26 @@ impl Resumption {
 impl StreamOpener {
     /// Opens a stream; `None` when nothing is left on its timeline.
     pub(crate) async fn open(&self, resumption: Resumption, rpo: Rpo) -> Result<Option<Stream>> {
+        self.fence.check().await?;
         let mut session = Session::open(&self.conninfo, Purpose::Wal).await?;
         let identity = session.identify_system().await?;
         let size = session.segment_size().await?;
         same_cluster(&self.cluster, &identity, size)?;
-        let history = self.fetch_histories(&mut session, &identity).await?;
+        let lineage = Lineage::fetch(&mut session, identity.timeline).await?;
+        let history = &lineage.history;
         let slot_keeps = ensure_slot(&mut session, &self.slot).await?;
         let coverage = Coverage::read(&self.cluster).await?;
-        let expected = Expected { history: &history, slot_keeps, size };
+        let expected = Expected { history, slot_keeps, size };
         let gaps = Gap::read_all(&self.cluster).await?;
         let mut archived = Archived::followed(&coverage, &gaps, expected);
         if let (Resumption::Lost, Some(lost)) = (resumption, archived) {
-            let to = self.record_gap(&mut session, lost, slot_keeps, &history).await?;
+            let to = self.record_gap(&mut session, lost, slot_keeps, history).await?;
             archived = Some(to);
         }
-        let mut start = decide(archived, &history, identity.flushed, slot_keeps, size)
-            .map_err(|refusal| refused(refusal, archived, &identity))?;
+        let server = Server { flushed: identity.flushed, slot_keeps, size };
+        let (archived, mut start) =
+            self.start(archived, &coverage, &lineage, &gaps, server).await?;
+        lineage.store(&self.cluster, self.epoch).await?;
         if let (Resumption::Compare, Some(archived)) = (resumption, archived) {
             start = start.for_comparison(archived, &coverage, size);
         }
@@ -96,6 +104,13 @@ impl StreamOpener {
         let connection = session.start_physical(&self.slot, start.at, start.timeline).await?;
         let Some(connection) = connection else { return Ok(None) };
         self.live.send_modify(|live| live.timeline = Some(start.timeline));
+        let own = archived.filter(|archived| archived.timeline == start.timeline);
+        self.feed.opened(Stand {
+            timeline: start.timeline,
+            start: start.at,
+            archived: own.map_or(start.at, |archived| archived.end),
+        });
+        let confirm = self.config.confirm.unwrap_or_else(|| Confirm::fitting(&self.cluster));
         let receiver = Receiver::new(Instant::now(), start.at, identity.flushed, rpo);
         Ok(Some(Stream {
             connection,
@@ -106,31 +121,45 @@ impl StreamOpener {
             live: self.live.clone(),
             alerts: Arc::clone(&self.alerts),
             clock: Arc::clone(&self.clock),
+            fence: Arc::clone(&self.fence),
+            feed: Arc::clone(&self.feed),
+            confirmer: self.confirmer.clone(),
+            confirm,
+            unconfirmed: self.confirmer.confirmations.held(),
         }))
     }
 
-    /// Stores the history of the server's timeline and of every ancestor, before any of their WAL.
-    async fn fetch_histories(
+    /// Where to go on, or why not with this server.
+    ///
+    /// A server whose history does not contain the newest archived timeline is somebody else's, unless
+    /// its owner adopted it with `init --continue`: then its history is stored, and it has a timeline
+    /// that nothing is archived of. What is archived of its ancestors is gone on from.
+    async fn start(
         &self,
-        session: &mut Session,
-        identity: &IdentifySystem,
-    ) -> Result<TimelineHistory> {
-        if identity.timeline == TimelineId::FIRST {
-            return Ok(TimelineHistory::first());
-        }
-        let mut newest = None;
-        let mut wanted = vec![identity.timeline];
-        while let Some(timeline) = wanted.pop() {
-            let file: Bytes = session.timeline_history(timeline).await?.content;
-            let parsed = TimelineHistory::parse(timeline, &file)?;
-            history::put(&self.cluster, self.epoch, timeline, file).await?;
-            if newest.is_none() {
-                let ancestors = parsed.ancestors().iter().map(|ancestor| ancestor.timeline);
-                wanted.extend(ancestors.filter(|ancestor| *ancestor != TimelineId::FIRST));
-                newest = Some(parsed);
+        archived: Option<Archived>,
+        coverage: &Coverage,
+        lineage: &Lineage,
+        gaps: &[Gap],
+        server: Server,
+    ) -> Result<(Option<Archived>, Start)> {
+        let Server { flushed, slot_keeps, size } = server;
+        let history = &lineage.history;
+        match decide(archived, history, flushed, slot_keeps, size) {
+            Ok(start) => Ok((archived, start)),
+            Err(Refusal::Diverged)
+                if coverage.latest_timeline().is_some_and(|t| t < history.timeline())
+                    && lineage.is_stored(&self.cluster).await? =>
+            {
+                let own = coverage.stretches().iter().filter(|s| history.contains(s.timeline));
+                let own = Coverage::from_stretches(own.copied().collect());
+                let expected = Expected { history, slot_keeps, size };
+                let archived = Archived::followed(&own, gaps, expected);
+                let start = decide(archived, history, flushed, slot_keeps, size)
+                    .map_err(|refusal| refused(refusal, archived, flushed, history))?;
+                Ok((archived, start))
             }
+            Err(refusal) => Err(refused(refusal, archived, flushed, history)),
         }
-        newest.ok_or_else(|| pgkeep_proto::Error::protocol("no timeline history").into())
     }
 
     /// Records that WAL after `lost` is gone, and says where it is there again.
@@ -215,14 +244,24 @@ impl StreamOpener {
     }
 }
 
-fn refused(refusal: Refusal, archived: Option<Archived>, identity: &IdentifySystem) -> Error {
-    let (timeline, end) = archived.map_or((identity.timeline, Lsn::ZERO), |a| (a.timeline, a.end));
+/// What the server says of itself.
+#[derive(Clone, Copy, Debug)]
+struct Server {
+    flushed: Lsn,
+    slot_keeps: Lsn,
+    size: SegmentSize,
+}
+
+fn refused(
+    refusal: Refusal,
+    archived: Option<Archived>,
+    flushed: Lsn,
+    history: &TimelineHistory,
+) -> Error {
+    let server_timeline = history.timeline();
+    let (timeline, end) = archived.map_or((server_timeline, Lsn::ZERO), |a| (a.timeline, a.end));
     match refusal {
-        Refusal::Diverged => {
-            Error::Diverged { timeline, archived: end, server_timeline: identity.timeline }
-        }
-        Refusal::Behind => {
-            Error::ServerBehind { timeline, server: identity.flushed, archived: end }
-        }
+        Refusal::Diverged => Error::Diverged { timeline, archived: end, server_timeline },
+        Refusal::Behind => Error::ServerBehind { timeline, server: flushed, archived: end },
     }
 }

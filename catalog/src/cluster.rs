@@ -76,7 +76,19 @@ impl Cluster {
         name: ClusterName,
         record: ClusterRecord,
     ) -> Result<Self> {
-        let cluster = Self::with_record(repository, name, 1, record)?;
+        Self::with_record(repository, name, 1, record)?.register().await
+    }
+
+    /// Opens the incarnation behind this one, for a server that took the place of this cluster's with
+    /// an identity of its own. This one stays as it is, and readable.
+    pub async fn next_incarnation(&self, record: ClusterRecord) -> Result<Self> {
+        let repository = Arc::clone(&self.repository);
+        let number = self.incarnation + 1;
+        Self::with_record(repository, self.name.clone(), number, record)?.register().await
+    }
+
+    async fn register(self) -> Result<Self> {
+        let cluster = self;
         let content = minicbor::to_vec(&cluster.record).unwrap_or_default();
         let key = cluster.layout.cluster();
         cluster.put(Kind::Cluster, key, WriterEpoch::NONE, PutMode::Create, content.into()).await?;
@@ -87,18 +99,30 @@ impl Cluster {
     pub async fn open(repository: Arc<Repository>, name: ClusterName) -> Result<Self> {
         let mut living = None;
         for incarnation in 1.. {
-            let layout = Layout::new(&name, incarnation);
-            let origin = origin(&repository, &name, incarnation);
-            let (store, keys, key) = (repository.store(), repository.keys(), layout.cluster());
-            match SealedObject::open(store, &key, Kind::Cluster, &origin, keys).await {
-                Ok(object) => living = Some((incarnation, object)),
-                Err(error) if error.is_not_found() => break,
-                Err(error) => return Err(error),
+            match record_of(&repository, &name, incarnation).await? {
+                Some(object) => living = Some((incarnation, object)),
+                None => break,
             }
         }
         let Some((incarnation, object)) = living else {
             return Err(Error::UnknownCluster {
                 name: name.to_string(),
+                location: repository.store().location(),
+            });
+        };
+        let record = decode(object.key(), &object.read_all().await?)?;
+        Self::with_record(repository, name, incarnation, record)
+    }
+
+    /// Opens one incarnation of `name`, the living one or an earlier one.
+    pub async fn open_incarnation(
+        repository: Arc<Repository>,
+        name: ClusterName,
+        incarnation: u32,
+    ) -> Result<Self> {
+        let Some(object) = record_of(&repository, &name, incarnation).await? else {
+            return Err(Error::UnknownCluster {
+                name: format!("{name} with an incarnation {incarnation}"),
                 location: repository.store().location(),
             });
         };
@@ -210,6 +234,22 @@ impl Cluster {
     /// How new objects are sealed.
     pub fn sealing(&self) -> &Sealing {
         self.repository.sealing()
+    }
+}
+
+/// The record of an incarnation, if there is one.
+async fn record_of(
+    repository: &Repository,
+    name: &ClusterName,
+    incarnation: u32,
+) -> Result<Option<SealedObject>> {
+    let key = Layout::new(name, incarnation).cluster();
+    let origin = origin(repository, name, incarnation);
+    let (store, keys) = (repository.store(), repository.keys());
+    match SealedObject::open(store, &key, Kind::Cluster, &origin, keys).await {
+        Ok(object) => Ok(Some(object)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

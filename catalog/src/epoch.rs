@@ -2,6 +2,9 @@
 //!
 //! A claim is create-only, so of two that start at once each gets a number of its own, and the higher
 //! one is the younger. Every object carries its writer's epoch. No clock and no renewal is involved.
+//!
+//! Numbers are claimed without holes, so a writer knows that it is the youngest when the next number
+//! is free: one lookup by name, never a listing.
 
 use minicbor::{Decode, Encode};
 use pgkeep_proto::TimestampTz;
@@ -46,6 +49,16 @@ impl WriterEpoch {
         Err(Error::Invalid {
             what: "a writer epoch could not be claimed in 16 attempts".to_owned(),
         })
+    }
+
+    /// Fails with `Superseded` when a younger writer of this kind has claimed the cluster.
+    pub async fn check(self, cluster: &Cluster, kind: WriterKind) -> Result<()> {
+        let newer = self.0 + 1;
+        match cluster.store().head(&cluster.layout().epoch(kind, newer)).await {
+            Ok(_) => Err(Error::Superseded { own: self.0, newer }),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The highest number claimed so far; zero when there is none.

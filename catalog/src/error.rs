@@ -74,6 +74,14 @@ pub enum Error {
         /// How the two differ.
         what: String,
     },
+    /// A younger writer of the same kind has claimed the cluster.
+    #[error("another writer has taken over: it claimed epoch {newer}, ours is {own}")]
+    Superseded {
+        /// Our epoch.
+        own: u64,
+        /// A higher one that was claimed since.
+        newer: u64,
+    },
     /// An object that is not encrypted, in a repository that is.
     #[error("{key} is not encrypted, and everything in this repository must be")]
     Unencrypted {
@@ -215,6 +223,10 @@ impl Error {
             ),
             Self::Conflict { .. } => Some(
                 "another server writes to the same cluster of the repository; stop one of them",
+            ),
+            Self::Superseded { .. } => Some(
+                "only one `pgkeep run` may archive a cluster; if the other one should not, stop it and \
+                 start this one again",
             ),
             Self::OtherFormat { format, supported, .. } if *format > *supported => {
                 Some("install the version that wrote it, or a later one")

@@ -9,6 +9,7 @@ use pgkeep_proto::{Lsn, TimelineId, TimestampTz};
 use crate::Result;
 use crate::cluster::{Cluster, decode};
 use crate::epoch::WriterEpoch;
+use crate::inventory::InventoryHead;
 use crate::sealed::Kind;
 use crate::store::PutMode;
 
@@ -27,6 +28,9 @@ pub struct Heartbeat {
     /// Our clock when this was written.
     #[n(3)]
     pub written_at: TimestampTz,
+    /// The newest page of the inventory then: a witness inside the repository.
+    #[n(4)]
+    pub inventory: Option<InventoryHead>,
 }
 
 impl Heartbeat {

@@ -82,6 +82,18 @@ impl Layout {
         self.prefix(format_args!("inventory"))
     }
 
+    /// A key behind all pages of `timeline`, from which a listing goes on with the next one.
+    pub fn after_inventory_of(&self, timeline: TimelineId) -> ObjectKey {
+        self.key(format_args!("inventory/{timeline}/zzzz"))
+    }
+
+    /// The timeline and the number of the page at `key`.
+    pub fn inventory_number(&self, key: &ObjectKey) -> Option<(TimelineId, u64)> {
+        let [timeline, number] = parts(key.as_str().strip_prefix(&self.inventory())?)?;
+        let (timeline, number) = (timeline.parse().ok()?, number.parse().ok()?);
+        (self.inventory_page(timeline, number) == *key).then_some((timeline, number))
+    }
+
     /// The record of this incarnation.
     pub fn cluster(&self) -> ObjectKey {
         self.key(format_args!("cluster"))
@@ -138,6 +150,11 @@ impl Layout {
     /// Prefix of all whole segments.
     pub fn segments(&self) -> String {
         self.prefix(format_args!("wal"))
+    }
+
+    /// Prefix of the whole segments of `timeline`.
+    pub fn segments_of(&self, timeline: TimelineId) -> String {
+        self.prefix(format_args!("wal/{timeline}"))
     }
 
     /// The segment stored at `key`.

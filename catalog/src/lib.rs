@@ -4,6 +4,7 @@
 //!   repository, cluster          who and where
 //!   piece, segment, coverage     WAL
 //!   history, gap, heartbeat      what must be known besides
+//!   inventory                    what was archived, so that nothing can vanish unnoticed
 //!   backup                       base backups
 //!          |
 //!       sealed                   one object: header, frames, index, trailer
@@ -24,6 +25,7 @@ pub mod failpoint;
 pub mod gap;
 pub mod heartbeat;
 pub mod history;
+pub mod inventory;
 pub mod key;
 pub mod layout;
 pub mod piece;

@@ -10,7 +10,7 @@ use pgkeep_proto::{Lsn, SegmentName, TimelineId};
 
 use crate::cluster::{Cluster, decode};
 use crate::epoch::WriterEpoch;
-use crate::sealed::{self, Kind, SealedObject, Span};
+use crate::sealed::{self, Kind, Sealed, SealedObject, Span};
 use crate::store::{ObjectKey, PutMode};
 use crate::{Error, Result};
 
@@ -49,14 +49,16 @@ impl WalRun {
         epoch: WriterEpoch,
         kind: Kind,
         key: ObjectKey,
-    ) -> Result<()> {
+        mode: PutMode,
+    ) -> Result<StoredWal> {
         let span = Span { timeline: self.timeline, from: self.from, to: self.to };
-        let header = cluster.header(kind, key, epoch, Some(span));
+        let header = cluster.header(kind, key.clone(), epoch, Some(span));
         let summary = minicbor::to_vec(&self.summary).unwrap_or_default();
         let store = cluster.store().clone();
         let (sealing, chunks) = (cluster.sealing().clone(), self.chunks.clone());
-        sealed::write(store, header, PutMode::Create, sealing, chunks, summary).await?;
-        Ok(())
+        let sealed = sealed::write(store, header, mode, sealing, chunks, summary).await?;
+        let Sealed { stored_length, raw_digest: digest, .. } = sealed;
+        Ok(StoredWal { key, kind, stored_length, digest, is_new: true })
     }
 
     fn piece_key(&self, cluster: &Cluster) -> ObjectKey {
@@ -65,11 +67,68 @@ impl WalRun {
     }
 }
 
+/// An object of WAL as it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredWal {
+    key: ObjectKey,
+    kind: Kind,
+    stored_length: u64,
+    /// BLAKE3 digest of its raw bytes.
+    pub digest: [u8; 32],
+    /// Whether it was stored now; one that was there already has been read to know that.
+    pub is_new: bool,
+}
+
+impl StoredWal {
+    /// Where it is.
+    pub const fn key(&self) -> &ObjectKey {
+        &self.key
+    }
+
+    /// Whether the store has the object in its full length, by a lookup without reading it. An answer
+    /// that there is none is `false`, as is another length.
+    pub async fn is_there(&self, cluster: &Cluster) -> Result<bool> {
+        match cluster.store().head(&self.key).await {
+            Ok(length) => Ok(length == self.stored_length),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Stores `run` once more where the store lost this object or has a damaged one: the only object
+    /// that is ever put in the place of another. Sound content that differs is a conflict.
+    pub async fn put_anew(
+        &self,
+        cluster: &Cluster,
+        epoch: WriterEpoch,
+        run: &WalRun,
+    ) -> Result<Self> {
+        let mode = match cluster.open_object(self.kind, &self.key).await {
+            Err(error) if error.is_not_found() => PutMode::Create,
+            Err(Error::Damaged { .. }) => PutMode::Overwrite,
+            Err(error) => return Err(error),
+            Ok(found) if found.trailer().raw_digest == self.digest => {
+                return Ok(Self { stored_length: found.stored_length(), ..self.clone() });
+            }
+            Ok(_) => {
+                let what = format!("WAL {}..{} is stored with other content", run.from, run.to);
+                return Err(Error::Conflict { key: self.key.clone(), what });
+            }
+        };
+        run.put(cluster, epoch, self.kind, self.key.clone(), mode).await
+    }
+
+    pub(crate) const fn adopted(key: ObjectKey, kind: Kind, object: &SealedObject) -> Self {
+        let digest = object.trailer().raw_digest;
+        Self { key, kind, stored_length: object.stored_length(), digest, is_new: false }
+    }
+}
+
 /// What became of a piece that was put.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PieceOutcome {
     /// It is stored, and durable.
-    Stored,
+    Stored(StoredWal),
     /// A piece of that name is there already, up to `to`. Nothing is known of its content yet.
     Occupied {
         /// Where it ends.
@@ -92,9 +151,9 @@ pub struct Piece {
 impl Piece {
     /// Stores `run` as a piece.
     pub async fn put(cluster: &Cluster, epoch: WriterEpoch, run: &WalRun) -> Result<PieceOutcome> {
-        let stored = run.put(cluster, epoch, Kind::Piece, run.piece_key(cluster)).await;
-        match stored {
-            Ok(()) => Ok(PieceOutcome::Stored),
+        let key = run.piece_key(cluster);
+        match run.put(cluster, epoch, Kind::Piece, key, PutMode::Create).await {
+            Ok(stored) => Ok(PieceOutcome::Stored(stored)),
             Err(error) if error.is_already_exists() => {
                 let piece = Self::at(cluster, run.timeline, run.from).await?;
                 let piece = piece.ok_or(error)?;
@@ -106,13 +165,13 @@ impl Piece {
 
     /// Checks that the piece stored under the name of `run` holds the same bytes, so that it can stand
     /// for it. Other bytes mean that somebody else writes here: an error that must stop everything.
-    pub async fn adopt(cluster: &Cluster, run: &WalRun) -> Result<()> {
+    pub async fn adopt(cluster: &Cluster, run: &WalRun) -> Result<StoredWal> {
         let key = run.piece_key(cluster);
         let piece = Self::at(cluster, run.timeline, run.from)
             .await?
             .ok_or_else(|| Error::NotFound { key: key.clone() })?;
         if piece.to == run.to && piece.object.trailer().raw_digest == run.digest() {
-            return Ok(());
+            return Ok(StoredWal::adopted(key, Kind::Piece, &piece.object));
         }
         let what = format!("WAL {}..{} is stored with other content", run.from, run.to);
         Err(Error::Conflict { key, what })

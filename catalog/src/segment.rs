@@ -12,7 +12,7 @@ use pgkeep_proto::{Lsn, SegmentName, TimelineId};
 
 use crate::cluster::Cluster;
 use crate::epoch::WriterEpoch;
-use crate::piece::{Piece, WalRun, wal_of};
+use crate::piece::{Piece, StoredWal, WalRun, wal_of};
 use crate::sealed::{Kind, SealedObject, SealedUpload, Span};
 use crate::segment_reader::SegmentReader;
 use crate::store::{PutMode, StoreExt};
@@ -162,10 +162,10 @@ impl ArchivedSegment {
 }
 
 /// Stores `run`, which is all of a segment, as a whole.
-pub async fn put(cluster: &Cluster, epoch: WriterEpoch, run: &WalRun) -> Result<()> {
+pub async fn put(cluster: &Cluster, epoch: WriterEpoch, run: &WalRun) -> Result<StoredWal> {
     let name = SegmentName::containing(run.timeline, run.from, cluster.segment_size());
     let key = cluster.layout().segment(name);
-    match run.put(cluster, epoch, Kind::Segment, key).await {
+    match run.put(cluster, epoch, Kind::Segment, key, PutMode::Create).await {
         Err(error) if error.is_already_exists() => {
             same_or_conflict(cluster, name, run.digest()).await
         }
@@ -174,14 +174,18 @@ pub async fn put(cluster: &Cluster, epoch: WriterEpoch, run: &WalRun) -> Result<
 }
 
 /// Checks that the stored whole segment holds the same bytes as `run`, which is all of it.
-pub async fn adopt(cluster: &Cluster, run: &WalRun) -> Result<()> {
+pub async fn adopt(cluster: &Cluster, run: &WalRun) -> Result<StoredWal> {
     let name = SegmentName::containing(run.timeline, run.from, cluster.segment_size());
     same_or_conflict(cluster, name, run.digest()).await
 }
 
 /// Makes the whole object of a segment out of its pieces, a few frames at a time. One that is there
-/// already must hold the same.
-pub async fn make_whole(cluster: &Cluster, epoch: WriterEpoch, name: SegmentName) -> Result<()> {
+/// already must hold the same. Gives the BLAKE3 digest of its raw bytes.
+pub async fn make_whole(
+    cluster: &Cluster,
+    epoch: WriterEpoch,
+    name: SegmentName,
+) -> Result<[u8; 32]> {
     let pieces = ArchivedSegment::open_pieces(cluster, name).await?;
     let Some(pieces) = pieces.filter(|pieces| pieces.is_complete(cluster)) else {
         return Err(Error::Invalid { what: format!("segment {name} is not complete in pieces") });
@@ -200,9 +204,10 @@ pub async fn make_whole(cluster: &Cluster, epoch: WriterEpoch, name: SegmentName
     let summary = minicbor::to_vec(pieces.summary()).unwrap_or_default();
     match upload.finish(&summary).await {
         Err(error) if error.is_already_exists() => {
-            same_or_conflict(cluster, name, *hasher.finalize().as_bytes()).await
+            let digest = *hasher.finalize().as_bytes();
+            same_or_conflict(cluster, name, digest).await.map(|_| digest)
         }
-        other => other.map(|_| ()),
+        other => other.map(|sealed| sealed.raw_digest),
     }
 }
 
@@ -241,11 +246,15 @@ pub async fn complete_in_pieces(cluster: &Cluster) -> Result<Vec<SegmentName>> {
     Ok(complete)
 }
 
-async fn same_or_conflict(cluster: &Cluster, name: SegmentName, digest: [u8; 32]) -> Result<()> {
+async fn same_or_conflict(
+    cluster: &Cluster,
+    name: SegmentName,
+    digest: [u8; 32],
+) -> Result<StoredWal> {
     let key = cluster.layout().segment(name);
     let stored = cluster.open_object(Kind::Segment, &key).await?;
     if stored.trailer().raw_digest == digest {
-        return Ok(());
+        return Ok(StoredWal::adopted(key, Kind::Segment, &stored));
     }
     Err(Error::Conflict { key, what: format!("segment {name} is stored with other content") })
 }

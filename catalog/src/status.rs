@@ -12,6 +12,7 @@ use crate::cluster::Cluster;
 use crate::coverage::Coverage;
 use crate::gap::Gap;
 use crate::heartbeat::Heartbeat;
+use crate::inventory::{self, InventoryHead, RolledBack};
 use crate::segment::ArchivedSegment;
 
 /// All clusters that were asked for.
@@ -54,6 +55,8 @@ pub struct ClusterStatus {
     pub gaps: Vec<GapStatus>,
     /// WAL that is there.
     pub coverage: Vec<CoverageStatus>,
+    /// The newest page of the inventory: keep it elsewhere, and it witnesses what was archived.
+    pub inventory: Option<InventoryHead>,
     /// The newest backup that ended.
     pub last_backup: Option<LastJob>,
     /// The newest verification; there are none yet.
@@ -132,12 +135,22 @@ pub struct DaemonStatus {
 /// A condition that needs a human.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Alert {
-    /// Which condition: `upstream`, `store`, `gap`, `wal_damage`.
+    /// Which condition: `docs/errors.md` lists them.
     pub name: String,
     /// Since when.
     pub since: TimestampTz,
     /// What it means, in words.
     pub message: String,
+}
+
+impl Alert {
+    /// The repository holds less than a witness knows.
+    pub fn rolled_back(found: &RolledBack, since: TimestampTz) -> Self {
+        Self { name: Self::ROLLED_BACK.to_owned(), since, message: found.to_string() }
+    }
+
+    /// Name of the alert that the repository holds less than a witness knows.
+    pub const ROLLED_BACK: &str = "repository_rolled_back";
 }
 
 impl ClusterStatus {
@@ -160,7 +173,14 @@ impl ClusterStatus {
             });
         }
         let gaps = Gap::read_all(cluster).await?;
-        let alerts = gaps.iter().map(gap_alert).collect();
+        let mut alerts: Vec<_> = gaps.iter().map(gap_alert).collect();
+        let inventory = inventory::heads(cluster).await?.pop();
+        if let Some(beat) = &heartbeat
+            && let Some(known) = beat.inventory
+            && let Some(found) = known.contradiction(cluster).await?
+        {
+            alerts.push(Alert::rolled_back(&found, beat.written_at));
+        }
         Ok(Self {
             name: cluster.name().to_string(),
             system_id: cluster.record().system_id,
@@ -177,6 +197,7 @@ impl ClusterStatus {
             slot: None,
             gaps: gaps.iter().map(GapStatus::from).collect(),
             coverage: stretches,
+            inventory,
             last_backup: last_backup(cluster).await?,
             last_verify: None,
             last_drill: None,

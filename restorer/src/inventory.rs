@@ -306,6 +306,7 @@ mod tests {
                 archived: Lsn::new(archived),
                 caught_up_at: moment,
                 written_at: moment,
+                inventory: None,
             });
             assert_eq!(inventory.caught_up_at(&candidate), expected);
         }

@@ -148,7 +148,7 @@ mod tests {
         let path = Path::new("/opt/it's here\\pgkeep");
         RecoverySettings {
             asked: "name:a\nb".to_owned(),
-            restore_command: RestoreCommand::new(path, path, &"main".parse().unwrap()).unwrap(),
+            restore_command: RestoreCommand::new(path, path, &"main".parse().unwrap(), 1).unwrap(),
             stop: Lsn::new(0x16B_3740),
             timeline: TimelineId::FIRST,
             action: TargetAction::Promote,

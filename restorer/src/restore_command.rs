@@ -14,12 +14,18 @@ pub struct RestoreCommand(String);
 
 impl RestoreCommand {
     /// Asks `program`, configured by the file `config`, for the WAL of `cluster` that the pin of
-    /// the data directory allows.
-    pub fn new(program: &Path, config: &Path, cluster: &ClusterName) -> Result<Self> {
+    /// the data directory allows. The incarnation is named: a later one must not change the answer.
+    pub fn new(
+        program: &Path,
+        config: &Path,
+        cluster: &ClusterName,
+        incarnation: u32,
+    ) -> Result<Self> {
         let (program, config) = (quoted(program)?, quoted(config)?);
         // Postgres puts nothing but names of its own in place of %f and %p.
         Ok(Self(format!(
-            "{program} --config {config} --cluster {cluster} archive-get --pin %f \"%p\""
+            "{program} --config {config} --cluster {cluster} --incarnation {incarnation} \
+             archive-get --pin %f \"%p\""
         )))
     }
 
@@ -45,14 +51,15 @@ mod tests {
 
     fn command(program: &str, config: &str) -> String {
         let cluster = "main".parse().unwrap();
-        RestoreCommand::new(Path::new(program), Path::new(config), &cluster).unwrap().0
+        RestoreCommand::new(Path::new(program), Path::new(config), &cluster, 1).unwrap().0
     }
 
     #[test]
     fn a_plain_command_is_readable() {
         assert_eq!(
             command("/bin/pgkeep", "/etc/pgkeep.toml"),
-            "'/bin/pgkeep' --config '/etc/pgkeep.toml' --cluster main archive-get --pin %f \"%p\""
+            "'/bin/pgkeep' --config '/etc/pgkeep.toml' --cluster main --incarnation 1 archive-get --pin \
+             %f \"%p\""
         );
     }
 
@@ -75,7 +82,7 @@ mod tests {
     fn what_is_not_text_is_refused() {
         use std::os::unix::ffi::OsStrExt;
         let path = Path::new(std::ffi::OsStr::from_bytes(b"/\xFF"));
-        let refused = RestoreCommand::new(path, path, &"main".parse().unwrap());
+        let refused = RestoreCommand::new(path, path, &"main".parse().unwrap(), 1);
         assert!(matches!(refused, Err(Error::PathNotText { .. })));
     }
 }

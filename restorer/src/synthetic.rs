@@ -223,8 +223,13 @@ impl Archive {
         archived: Lsn,
         caught_up_at: TimestampTz,
     ) {
-        let heartbeat =
-            Heartbeat { timeline: tli(number), archived, caught_up_at, written_at: caught_up_at };
+        let heartbeat = Heartbeat {
+            timeline: tli(number),
+            archived,
+            caught_up_at,
+            written_at: caught_up_at,
+            inventory: None,
+        };
         heartbeat.put(&self.cluster, self.epoch).await.unwrap();
     }
 

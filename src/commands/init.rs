@@ -3,21 +3,25 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
+use pgkeep_archiver::Adoption;
 use pgkeep_catalog::key::SecretSource;
 use pgkeep_catalog::{RepositoryConfig, SystemClock};
 use serde_json::json;
 
 use super::Context;
+use crate::cli::InitArgs;
 use crate::exit::Exit;
 use crate::output;
 
-pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
+pub(super) async fn run(context: &Context, arguments: InitArgs) -> anyhow::Result<Exit> {
     let name = context.cluster_name()?;
     let settings = context.config.cluster(&name)?;
     let conninfo = settings.cluster.conninfo(name.as_str())?;
     let slot = &settings.cluster.slot;
     let repository = &context.config.repository;
-    let done = pgkeep_archiver::init(repository, name, &conninfo, slot, &SystemClock).await?;
+    let adoption = if arguments.adopt { Adoption::Adopt } else { Adoption::Refuse };
+    let init = pgkeep_archiver::init(repository, name, &conninfo, slot, adoption, &SystemClock);
+    let done = init.await?;
     let cluster = &done.cluster;
     let location = cluster.store().location();
     let keys = keys(&context.config.repository, &done.generated);
@@ -31,6 +35,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
         "incarnation": cluster.incarnation(),
         "segment_bytes": cluster.segment_size().bytes(),
         "registered": done.is_new,
+        "continued": arguments.adopt,
         "slot": slot,
         "slot_created": done.slot_is_new,
         "slot_lsn": done.slot_keeps,

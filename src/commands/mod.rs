@@ -9,6 +9,7 @@ mod list;
 mod restore;
 mod run;
 mod status;
+mod upgrade;
 mod version;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ struct Context {
     config: Config,
     format: Format,
     cluster: Option<String>,
+    incarnation: Option<u32>,
 }
 
 impl Context {
@@ -36,7 +38,12 @@ impl Context {
     fn load(cli: &Cli) -> anyhow::Result<Self> {
         let config = Config::load(cli.config.as_deref())?;
         privilege::leave_root(&config.user)?;
-        Ok(Self { config, format: cli.format(), cluster: cli.cluster.clone() })
+        Ok(Self {
+            config,
+            format: cli.format(),
+            cluster: cli.cluster.clone(),
+            incarnation: cli.incarnation,
+        })
     }
 
     /// The cluster that is meant.
@@ -52,7 +59,20 @@ impl Context {
     /// Opens the cluster that is meant.
     async fn cluster(&self) -> anyhow::Result<Arc<Cluster>> {
         let name = self.cluster_name()?;
-        Ok(Arc::new(Cluster::open(self.repository().await?, name).await?))
+        let repository = self.repository().await?;
+        Ok(Arc::new(self.open(repository, name).await?))
+    }
+
+    /// Opens a cluster in the incarnation that is meant.
+    async fn open(
+        &self,
+        repository: Arc<Repository>,
+        name: ClusterName,
+    ) -> anyhow::Result<Cluster> {
+        Ok(match self.incarnation {
+            Some(number) => Cluster::open_incarnation(repository, name, number).await?,
+            None => Cluster::open(repository, name).await?,
+        })
     }
 }
 
@@ -96,7 +116,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     let context = Context::load(&cli)?;
     runtime()?.block_on(async {
         match cli.verb {
-            Verb::Init => init::run(&context).await,
+            Verb::Init(arguments) => init::run(&context, arguments).await,
+            Verb::Upgrade => upgrade::run(&context).await,
             Verb::Run => run::run(context).await,
             Verb::Backup(arguments) => backup::run(&context, &arguments).await,
             Verb::List => list::run(&context).await,

@@ -38,7 +38,12 @@ pub(super) async fn run(context: &Context, arguments: RestoreArgs) -> anyhow::Re
         directory: arguments.directory.clone(),
         tablespaces,
         asked: arguments.to.clone(),
-        restore_command: RestoreCommand::new(&program, &context.config.path, cluster.name())?,
+        restore_command: RestoreCommand::new(
+            &program,
+            &context.config.path,
+            cluster.name(),
+            cluster.incarnation(),
+        )?,
         action: match arguments.action {
             Action::Promote => TargetAction::Promote,
             Action::Pause => TargetAction::Pause,

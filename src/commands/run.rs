@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pgkeep_archiver::Archiver;
 use pgkeep_archiver::control::{ControlServer, Daemon};
+use pgkeep_catalog::inventory::Witness;
 use pgkeep_catalog::{Clock, Cluster, SystemClock};
 use pgkeep_proto::TimestampTz;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -33,7 +34,9 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
         let conninfo = settings.cluster.conninfo(name.as_str())?;
         let cluster = Arc::new(Cluster::open(Arc::clone(&repository), name).await?);
         let (slot, ship) = (settings.cluster.slot.clone(), settings.ship.clone());
-        archivers.push(Archiver::new(cluster, conninfo, slot, ship, Arc::clone(&clock)));
+        let witness = Witness::path(&context.config.state, &cluster);
+        let archiver = Archiver::new(cluster, conninfo, slot, ship, Arc::clone(&clock));
+        archivers.push(archiver.with_witness(witness));
     }
     let state = &context.config.state;
     std::fs::DirBuilder::new()

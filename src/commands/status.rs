@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use pgkeep_archiver::control::{Request, ask};
-use pgkeep_catalog::Cluster;
-use pgkeep_catalog::status::{ClusterStatus, Status};
+use pgkeep_catalog::inventory::Witness;
+use pgkeep_catalog::status::{Alert, ClusterStatus, Status};
+use pgkeep_catalog::{Clock, SystemClock};
+use pgkeep_proto::TimestampTz;
 use serde_json::Value;
 
 use super::Context;
@@ -12,7 +14,11 @@ use crate::exit::Exit;
 use crate::output;
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
-    let asked = ask(&context.config.control_socket(), &Request::Status).await;
+    // The daemon knows the living incarnation only.
+    let asked = match context.incarnation {
+        None => ask(&context.config.control_socket(), &Request::Status).await,
+        Some(_) => Ok(None),
+    };
     let asked = asked.unwrap_or_else(|error| {
         tracing::warn!(%error, "the daemon cannot be asked; this is what the repository says");
         None
@@ -39,8 +45,21 @@ async fn from_repository(context: &Context) -> anyhow::Result<Status> {
     let repository = context.repository().await?;
     let mut status = Status::default();
     for name in names {
-        let cluster = Cluster::open(repository.clone(), name).await?;
-        status.clusters.push(ClusterStatus::from_repository(&cluster).await?);
+        let cluster = context.open(repository.clone(), name).await?;
+        let mut known = ClusterStatus::from_repository(&cluster).await?;
+        let path = Witness::path(&context.config.state, &cluster);
+        // A witness that cannot be asked is told of and hides nothing else.
+        match Witness::load(&path, &cluster) {
+            Ok(witness) => {
+                let found = witness.contradictions(&cluster).await?;
+                let now = TimestampTz::from_timestamp(SystemClock.now());
+                if !known.alerts.iter().any(|alert| alert.name == Alert::ROLLED_BACK) {
+                    known.alerts.extend(found.first().map(|found| Alert::rolled_back(found, now)));
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the witness of the inventory cannot be read"),
+        }
+        status.clusters.push(known);
     }
     Ok(status)
 }
@@ -78,6 +97,11 @@ fn write_cluster(text: &mut String, cluster: &Value) -> std::fmt::Result {
         let retained = slot.get("retained_bytes").and_then(Value::as_u64).unwrap_or(0);
         let retained = output::bytes(retained);
         writeln!(text, "slot       {} ({}), keeps {retained}", part("name"), part("wal_status"))?;
+    }
+    if let Some(head) = cluster.get("inventory").filter(|head| !head.is_null()) {
+        let part = |name: &str| self::show(head.get(name));
+        let (page, timeline, end) = (part("number"), part("timeline"), part("archived"));
+        writeln!(text, "inventory  page {page} of timeline {timeline}, up to {end}")?;
     }
     write_list(text, "covered", cluster.get("coverage"), "to_lsn")?;
     write_list(text, "gap", cluster.get("gaps"), "to_lsn")?;

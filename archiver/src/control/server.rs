@@ -153,5 +153,6 @@ fn fill_in(status: &mut ClusterStatus, archiver: &ArchiverHandle) {
     status.caught_up_at = live.caught_up_at.or(status.caught_up_at);
     status.rpo_seconds = live.caught_up_arrival.map(|arrival| arrival.elapsed().as_secs_f64());
     status.slot = archiver.slot.borrow().clone();
+    status.inventory = (*archiver.inventory.borrow()).or(status.inventory);
     status.alerts.extend(archiver.alerts.all());
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
+use super::Confirm;
+
 /// How WAL is shipped: `[ship]` of the configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,13 +15,16 @@ pub struct ShipConfig {
     pub interval: SignedDuration,
     /// How many objects may be on their way at once. Default 4; from 1 to 16.
     pub in_flight_max: usize,
+    /// When a stored object is looked up: `"beside"` (default for object stores), `"head"` or
+    /// `"off"` (default for a directory).
+    pub confirm: Option<Confirm>,
 }
 
 impl Default for ShipConfig {
     fn default() -> Self {
         // One second is the RPO we promise; four objects hide the latency of a store without
         // filling the memory.
-        Self { interval: SignedDuration::from_secs(1), in_flight_max: 4 }
+        Self { interval: SignedDuration::from_secs(1), in_flight_max: 4, confirm: None }
     }
 }
 
@@ -52,6 +57,8 @@ pub struct ShipOverrides {
     pub interval: Option<SignedDuration>,
     /// Instead of `ship.in_flight_max`.
     pub in_flight_max: Option<usize>,
+    /// Instead of `ship.confirm`.
+    pub confirm: Option<Confirm>,
 }
 
 impl ShipOverrides {
@@ -60,6 +67,7 @@ impl ShipOverrides {
         ShipConfig {
             interval: self.interval.unwrap_or(global.interval),
             in_flight_max: self.in_flight_max.unwrap_or(global.in_flight_max),
+            confirm: self.confirm.or(global.confirm),
         }
     }
 }

@@ -92,6 +92,11 @@ impl Shipment {
         matches!(self, Self::StoredPiece(_) | Self::StoredWhole(_))
     }
 
+    /// Whether it is all of a segment.
+    pub const fn is_whole(&self) -> bool {
+        matches!(self, Self::Whole(_) | Self::StoredWhole(_))
+    }
+
     /// The WAL.
     pub fn run(&self) -> &Arc<WalRun> {
         match self {
@@ -182,9 +187,10 @@ impl Shipper {
         self.archived == self.backlog.to()
     }
 
-    /// Whether more WAL may be read from the server.
-    pub fn has_room(&self) -> bool {
-        self.backlog.to().since(self.archived) < HELD_MAX
+    /// Whether more WAL may be read from the server, when `unconfirmed` bytes of what was archived are
+    /// still held in memory.
+    pub fn has_room(&self, unconfirmed: u64) -> bool {
+        self.backlog.to().since(self.archived) + unconfirmed < HELD_MAX
     }
 
     /// When to tick if nothing happens before. Never while only another event can help: whoever
@@ -416,7 +422,7 @@ mod tests {
         let mut shipper = shipper(64, vec![]);
         let (start, now) = (shipper.archived(), Instant::now());
         let mut shipped = 0;
-        while shipper.has_room() {
+        while shipper.has_room(0) {
             let effects = shipper.step(now, bytes(MIB));
             shipped += puts(&effects, start).len();
         }
