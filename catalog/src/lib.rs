@@ -37,6 +37,8 @@ mod clock;
 mod cluster_name;
 mod epoch;
 mod error;
+#[cfg(test)]
+mod golden;
 mod repository_config;
 mod segment_reader;
 

@@ -8,6 +8,7 @@ mod full_disk;
 mod gap;
 mod harness_itself;
 mod promotion;
+mod reader;
 mod refusal;
 mod restore_archive_get;
 mod restore_damage;

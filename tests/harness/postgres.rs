@@ -262,6 +262,11 @@ impl Postgres {
         command
     }
 
+    /// Where a client program of this installation is.
+    pub(crate) fn client_path(&self, program: &str) -> PathBuf {
+        Installation::newest().program(program)
+    }
+
     /// Connection string over its Unix socket, where everybody is trusted.
     pub(crate) fn conninfo(&self) -> String {
         format!("host={} port={} user=postgres", self.directory.display(), self.port)

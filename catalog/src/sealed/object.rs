@@ -254,8 +254,9 @@ impl<'a> Head<'a> {
         belongs?;
         let mut frames = Vec::with_capacity(tail.frames.len());
         let (mut stored_start, mut raw_start) = (length as u64, 0);
-        for entry in tail.frames {
-            if !entry.is_possible(cipher.is_some()) {
+        let last = tail.frames.len().saturating_sub(1);
+        for (number, entry) in tail.frames.into_iter().enumerate() {
+            if !entry.is_possible(cipher.is_some(), number == last) {
                 return Err(damaged("its index holds an impossible frame"));
             }
             frames.push(Frame { stored_start, raw_start, entry });
