@@ -48,6 +48,8 @@ pub(crate) enum Verb {
     Restore(RestoreArgs),
     /// Fetch a WAL file for a recovering server: restore_command
     ArchiveGet(ArchiveGetArgs),
+    /// Check that everything in the repository is there, sound and in its place
+    Verify(VerifyArgs),
     /// Print the version
     Version,
 }
@@ -136,6 +138,17 @@ pub(crate) enum Action {
     Pause,
     /// Stops
     Shutdown,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Read every byte, not only the ends of large objects
+    #[arg(long)]
+    pub full: bool,
+    /// Begin anew, even if an earlier verification was interrupted
+    #[arg(long)]
+    pub restart: bool,
 }
 
 /// Arguments of `archive-get`.

@@ -38,7 +38,7 @@ const MIB: u64 = 1 << 20;
 const FORK: &[u8] = b"1\t0/203000\tno recovery target specified\n";
 
 #[derive(Clone, Copy, Debug)]
-enum Variant {
+pub(crate) enum Variant {
     Plain,
     Encrypted,
 }
@@ -56,7 +56,7 @@ impl Variant {
         std::array::from_fn(|at| u8::try_from(at).unwrap())
     }
 
-    fn sealing(self, compression: Compression) -> Sealing {
+    pub(crate) fn sealing(self, compression: Compression) -> Sealing {
         let keys = match self {
             Self::Plain => Keyring::off(),
             Self::Encrypted => {
@@ -173,7 +173,7 @@ fn backup_summary() -> BackupSummary {
     }
 }
 
-async fn cluster(variant: Variant, compression: Compression) -> Cluster {
+pub(crate) async fn cluster(variant: Variant, compression: Compression) -> Cluster {
     let location = StoreLocation::Directory(variant.root());
     let store = open(&location, IfMissing::Fail).await.unwrap();
     let repository = Repository::open_store(store, variant.sealing(compression)).await.unwrap();

@@ -124,6 +124,12 @@ impl Layout {
         segment_on(timeline, segment)
     }
 
+    /// Where the piece at `key` begins.
+    pub fn piece_start(&self, key: &ObjectKey) -> Option<Lsn> {
+        self.piece_segment(key)?;
+        u64::from_str_radix(key.name(), 16).ok().map(Lsn::new)
+    }
+
     /// A whole segment.
     pub fn segment(&self, segment: SegmentName) -> ObjectKey {
         self.key(format_args!("wal/{}/{segment}", segment.timeline()))

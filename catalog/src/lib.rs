@@ -32,6 +32,7 @@ pub mod sealed;
 pub mod segment;
 pub mod status;
 pub mod store;
+pub mod verify;
 
 mod clock;
 mod cluster_name;

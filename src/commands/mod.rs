@@ -8,6 +8,7 @@ mod list;
 mod restore;
 mod run;
 mod status;
+mod verify;
 mod version;
 
 use std::sync::Arc;
@@ -100,6 +101,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             Verb::List => list::run(&context).await,
             Verb::Status => status::run(&context).await,
             Verb::Restore(arguments) => Box::pin(restore::run(&context, arguments)).await,
+            Verb::Verify(arguments) => Box::pin(verify::run(&context, &arguments)).await,
             Verb::Demo(_) | Verb::ArchiveGet(_) | Verb::Version => Ok(Exit::Usage),
         }
     })

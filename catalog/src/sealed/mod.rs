@@ -32,6 +32,7 @@ mod sealer;
 mod sealing;
 mod tail;
 mod upload;
+mod whole_reader;
 
 pub use compression::Compression;
 pub use frame::FRAME_SIZE;
@@ -43,3 +44,4 @@ pub use sealer::{Sealed, Sealer};
 pub use sealing::Sealing;
 pub use tail::Trailer;
 pub use upload::{SealedUpload, write};
+pub use whole_reader::WholeReader;
