@@ -46,6 +46,8 @@ pub(crate) enum Verb {
     Status,
     /// Bring a moment back into an empty directory
     Restore(RestoreArgs),
+    /// Write a moment as plain files that Postgres' own tools restore
+    Export(ExportArgs),
     /// Fetch a WAL file for a recovering server: restore_command
     ArchiveGet(ArchiveGetArgs),
     /// Check that everything in the repository is there, sound and in its place
@@ -127,6 +129,26 @@ pub(crate) struct RestoreArgs {
     /// How long --start may wait for the moment
     #[arg(long, value_name = "DURATION", default_value = "12h")]
     pub wait: SignedDuration,
+}
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Moment up to which WAL is exported: as with `restore`
+    #[arg(long, value_name = "MOMENT")]
+    pub to: String,
+    /// Directory to write into: must not exist or be empty
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Show the plan and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Timeline to follow: `latest`, `current` (that of the backup) or a number
+    #[arg(long, value_name = "TIMELINE", default_value = "latest")]
+    pub timeline: String,
+    /// Time zone of a time given without one, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
 }
 
 /// What a server does at the end of its recovery.

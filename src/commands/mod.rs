@@ -3,6 +3,7 @@
 mod archive_get;
 mod backup;
 mod demo;
+mod export;
 mod init;
 mod list;
 mod restore;
@@ -102,6 +103,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             Verb::Status => status::run(&context).await,
             Verb::Restore(arguments) => Box::pin(restore::run(&context, arguments)).await,
             Verb::Verify(arguments) => Box::pin(verify::run(&context, &arguments)).await,
+            Verb::Export(arguments) => Box::pin(export::run(&context, &arguments)).await,
             Verb::Demo(_) | Verb::ArchiveGet(_) | Verb::Version => Ok(Exit::Usage),
         }
     })
