@@ -221,7 +221,7 @@ impl Verifier {
                 self.failures = 0;
                 let files = match place.layout.backup_id(key) {
                     Some(id) if kind == Kind::BackupManifest && self.state.scope().full => {
-                        verify_files(&place, &id).await.map(|()| Some(id))
+                        Box::pin(verify_files(&place, &id)).await.map(|()| Some(id))
                     }
                     _ => Ok(None),
                 };
