@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint fmt clippy nextest doc tidy bench fuzz setup
+.PHONY: help demo test lint fmt clippy nextest doc tidy bench fuzz setup reader
 
 # Without nextest there are no test groups: this bounds how many servers run at once.
 export RUST_TEST_THREADS ?= 4
@@ -29,10 +29,10 @@ fmt: ## check the format; `cargo fmt --all` puts it right
 clippy: setup ## all lints, warnings are errors
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 
-nextest: setup ## all tests, with nextest where it is installed
+nextest: setup reader ## all tests, with nextest where it is installed
 	$(RUN_TESTS)
 
-test-%: setup ## whole-system tests whose name holds %, with their output
+test-%: setup reader ## whole-system tests whose name holds %, with their output
 	$(RUN_TESTS) --test whole $* $(SHOW_OUTPUT)
 
 doc: setup ## the documentation of all crates, warnings are errors
@@ -55,3 +55,6 @@ fuzz: setup ## every fuzz target for FUZZ_SECONDS (30); needs a nightly compiler
 
 setup: ## install what is missing: a C toolchain and Postgres
 	@tests/setup.sh
+
+reader: setup ## install what the independent reader of the format needs
+	@tests/reader/setup.sh

@@ -55,8 +55,12 @@ pub(crate) enum Verb {
     /// Show and change which secrets open the repository
     #[command(subcommand)]
     Key(KeyVerb),
+    /// Write a moment as plain files that Postgres' own tools restore
+    Export(ExportArgs),
     /// Fetch a WAL file for a recovering server: restore_command
     ArchiveGet(ArchiveGetArgs),
+    /// Check that everything in the repository is there, sound and in its place
+    Verify(VerifyArgs),
     /// Print the version
     Version,
 }
@@ -145,6 +149,26 @@ pub(crate) struct RestoreArgs {
     pub wait: SignedDuration,
 }
 
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportArgs {
+    /// Moment up to which WAL is exported: as with `restore`
+    #[arg(long, value_name = "MOMENT")]
+    pub to: String,
+    /// Directory to write into: must not exist or be empty
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+    /// Show the plan and touch nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Timeline to follow: `latest`, `current` (that of the backup) or a number
+    #[arg(long, value_name = "TIMELINE", default_value = "latest")]
+    pub timeline: String,
+    /// Time zone of a time given without one, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE")]
+    pub time_zone: Option<String>,
+}
+
 /// What a server does at the end of its recovery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Action {
@@ -154,6 +178,17 @@ pub(crate) enum Action {
     Pause,
     /// Stops
     Shutdown,
+}
+
+/// Arguments of `verify`.
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// Read every byte, not only the ends of large objects
+    #[arg(long)]
+    pub full: bool,
+    /// Begin anew, even if an earlier verification was interrupted
+    #[arg(long)]
+    pub restart: bool,
 }
 
 /// Arguments of `archive-get`.

@@ -20,6 +20,10 @@ pub(crate) enum Exit {
     Absent = 1,
     /// Failed for a reason that has no code of its own.
     Failure = 2,
+    /// `verify` only: something is damaged or missing.
+    Unsound = 3,
+    /// `verify` only: not everything could be checked, and nothing was found damaged.
+    Unchecked = 4,
     /// What was asked for cannot be done or must not be; nothing was touched.
     Refused = 5,
     /// Something in the repository is damaged, or belongs elsewhere.

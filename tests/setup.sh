@@ -22,6 +22,9 @@ has_certificates() {
         -e /etc/pki/tls/certs/ca-bundle.crt ]]
 }
 
+# Debian's python3 comes without what makes virtual environments.
+has_python() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
 if ! has cargo; then
     echo "error: no Rust toolchain: cargo is not on PATH" >&2
     echo "hint: install it from https://rustup.rs" >&2
@@ -33,6 +36,7 @@ has make || missing+=(make)
 has cc || missing+=(gcc libc6-dev)
 has_certificates || missing+=(ca-certificates)
 has_postgres || missing+=(postgresql)
+has_python || missing+=(python3 python3-venv)
 ((${#missing[@]})) || exit 0
 
 if ! has apt-get; then

@@ -52,6 +52,11 @@ impl ClusterRecord {
         Self { system_id, segment_bytes: segment_size.bytes(), server_version, lineage, created_at }
     }
 
+    /// Size of its WAL segments, if Postgres allows it.
+    pub fn segment_size(&self) -> Option<SegmentSize> {
+        SegmentSize::new(self.segment_bytes).ok()
+    }
+
     /// Identity of this lineage.
     pub fn lineage(&self) -> Uuid {
         Uuid::from_bytes(self.lineage)

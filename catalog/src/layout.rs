@@ -22,6 +22,7 @@ use pgkeep_proto::{Lsn, SegmentName, TimelineId};
 
 use crate::backup::BackupId;
 use crate::cluster_name::ClusterName;
+use crate::sealed::Kind;
 use crate::store::ObjectKey;
 
 /// Builds and reads the keys of one incarnation of one cluster.
@@ -142,6 +143,12 @@ impl Layout {
         segment_on(timeline, segment)
     }
 
+    /// Where the piece at `key` begins.
+    pub fn piece_start(&self, key: &ObjectKey) -> Option<Lsn> {
+        self.piece_segment(key)?;
+        u64::from_str_radix(key.name(), 16).ok().map(Lsn::new)
+    }
+
     /// A whole segment.
     pub fn segment(&self, segment: SegmentName) -> ObjectKey {
         self.key(format_args!("wal/{}/{segment}", segment.timeline()))
@@ -228,6 +235,53 @@ impl Layout {
         key.as_str().strip_prefix(&self.backups())?.split('/').next()?.parse().ok()
     }
 
+    /// Prefix of everything of this incarnation.
+    pub fn all(&self) -> String {
+        format!("{}/", self.root)
+    }
+
+    /// The kind of the object that belongs under `key`; none if nothing does.
+    pub fn kind(&self, key: &ObjectKey) -> Option<Kind> {
+        let rest = key.as_str().strip_prefix(&self.all())?;
+        let parts: Vec<&str> = rest.split('/').collect();
+        let lsn = |text: &str| u64::from_str_radix(text, 16).ok().map(Lsn::new);
+        let (kind, expected) = match *parts.as_slice() {
+            ["cluster"] => (Kind::Cluster, self.cluster()),
+            ["heartbeat"] => (Kind::Heartbeat, self.heartbeat()),
+            ["epoch", "wal", n] => (Kind::Epoch, self.epoch(WriterKind::Wal, n.parse().ok()?)),
+            ["epoch", "backup", n] => {
+                (Kind::Epoch, self.epoch(WriterKind::Backup, n.parse().ok()?))
+            }
+            ["gaps", timeline, from] => (Kind::Gap, self.gap(timeline.parse().ok()?, lsn(from)?)),
+            ["history", timeline] => (Kind::History, self.history(timeline.parse().ok()?)),
+            ["pieces", _, segment, level, from] => {
+                let level = level.parse().ok()?;
+                (Kind::Piece, self.piece(segment.parse().ok()?, level, lsn(from)?))
+            }
+            ["wal", _, segment] => (Kind::Segment, self.segment(segment.parse().ok()?)),
+            ["inventory", timeline, n] => {
+                let (timeline, number) = (timeline.parse().ok()?, n.parse().ok()?);
+                (Kind::InventoryPage, self.inventory_page(timeline, number))
+            }
+            ["backups", id, "packs", n] => {
+                (Kind::BackupPack, self.pack(&id.parse().ok()?, n.parse().ok()?))
+            }
+            ["backups", id, record] => {
+                let id = id.parse().ok()?;
+                match record {
+                    "started" => (Kind::BackupStarted, self.backup_started(&id)),
+                    "failed" => (Kind::BackupFailed, self.backup_failed(&id)),
+                    "manifest" => (Kind::BackupManifest, self.backup_manifest(&id)),
+                    "backup_manifest" => (Kind::PostgresManifest, self.postgres_manifest(&id)),
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        };
+        // One spelling each.
+        (expected == *key).then_some(kind)
+    }
+
     fn key(&self, rest: std::fmt::Arguments<'_>) -> ObjectKey {
         key(&format!("{}/{rest}", self.root))
     }
@@ -280,6 +334,29 @@ mod tests {
         let whole = layout().segment(segment);
         assert_eq!(whole.as_str(), "main/0001/wal/0000000A/0000000A0000000100000002");
         assert_eq!(layout().segment_name(&whole), Some(segment));
+    }
+
+    #[test]
+    fn a_place_tells_the_kind_and_has_one_spelling() {
+        for (text, kind) in [
+            ("main/0001/cluster", Some(Kind::Cluster)),
+            ("main/0001/epoch/wal/00000007", Some(Kind::Epoch)),
+            ("main/0001/epoch/wal/7", None),
+            ("main/0001/epoch/other/00000007", None),
+            ("main/0001/gaps/0000000A/0000000102002000", Some(Kind::Gap)),
+            ("main/0001/gaps/0000000A/+000000102002000", None),
+            ("main/0001/wal/0000000A/0000000A0000000100000002", Some(Kind::Segment)),
+            ("main/0001/wal/0000000B/0000000A0000000100000002", None),
+            ("main/0001/backups/20261122T020000Z-full/packs/00000003", Some(Kind::BackupPack)),
+            ("main/0001/backups/20261122T020000Z-full/packs/3", None),
+            ("main/0001/backups/20261122T020000Z-full/manifest", Some(Kind::BackupManifest)),
+            ("main/0001/backups/20261122T020000Z-full/other", None),
+            ("main/0001/inventory/0000000A/00000001", Some(Kind::InventoryPage)),
+            ("main/0001/heartbeat/x", None),
+            ("main/0002/heartbeat", None),
+        ] {
+            assert_eq!(layout().kind(&text.parse().unwrap()), kind, "{text}");
+        }
     }
 
     #[test]

@@ -34,11 +34,14 @@ pub mod sealed;
 pub mod segment;
 pub mod status;
 pub mod store;
+pub mod verify;
 
 mod clock;
 mod cluster_name;
 mod epoch;
 mod error;
+#[cfg(test)]
+mod golden;
 mod repository_config;
 mod repository_record;
 mod segment_reader;

@@ -116,7 +116,7 @@ impl DataDir {
 }
 
 /// The absolute path without links, as far as it exists.
-fn resolve(path: &Path) -> Result<PathBuf> {
+pub(crate) fn resolve(path: &Path) -> Result<PathBuf> {
     fn existing(path: &Path) -> io::Result<PathBuf> {
         match (path.canonicalize(), path.parent(), path.file_name()) {
             (Err(e), Some(parent), Some(name)) if e.kind() == io::ErrorKind::NotFound => {
@@ -129,7 +129,8 @@ fn resolve(path: &Path) -> Result<PathBuf> {
     resolved.map_err(|e| Error::file("find", path, e))
 }
 
-fn check_empty(path: &Path) -> Result<()> {
+/// Refuses a place that holds something, or is somebody else's.
+pub(crate) fn check_empty(path: &Path) -> Result<()> {
     let mut entries = match fs::read_dir(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(|e| Error::file("read", path, e))?,

@@ -20,6 +20,7 @@ mod blocking;
 mod choose;
 mod data_dir;
 mod error;
+mod export;
 #[cfg(test)]
 mod fixture;
 mod inventory;
@@ -43,6 +44,7 @@ mod walk;
 pub use archive_get::{Fetched, archive_get};
 pub use data_dir::DataDir;
 pub use error::{Error, Result};
+pub use export::{Exported, export};
 pub use inventory::{Candidate, Inventory, TimelineChoice};
 pub use moment::MomentError;
 pub use pin::{Answer, Pin};

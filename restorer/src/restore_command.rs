@@ -1,4 +1,4 @@
-//! The `restore_command` that asks us: quoted for the shell that runs it.
+//! The `restore_command` that asks us, or copies what we exported: quoted for the shell that runs it.
 
 use std::path::{Path, PathBuf};
 
@@ -29,6 +29,11 @@ impl RestoreCommand {
         )))
     }
 
+    /// Copies out of the directory `wal`, by what every system has.
+    pub fn copy(wal: &Path) -> Result<Self> {
+        Ok(Self(format!("cp {}/%f \"%p\"", quoted(wal)?)))
+    }
+
     /// The command line.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -37,10 +42,15 @@ impl RestoreCommand {
 
 /// An absolute path as one word of the shell, in which Postgres finds nothing to replace.
 fn quoted(path: &Path) -> Result<String> {
+    Ok(shell_word(path)?.replace('%', "%%"))
+}
+
+/// An absolute path as one word of the shell.
+pub(crate) fn shell_word(path: &Path) -> Result<String> {
     let unfit = || Error::PathNotText { path: PathBuf::from(path) };
     let absolute = std::path::absolute(path).map_err(|e| Error::file("find", path, e))?;
     let text = absolute.to_str().ok_or_else(unfit)?;
-    Ok(format!("'{}'", text.replace('\'', "'\\''").replace('%', "%%")))
+    Ok(format!("'{}'", text.replace('\'', "'\\''")))
 }
 
 #[cfg(test)]
@@ -61,6 +71,12 @@ mod tests {
             "'/bin/pgkeep' --config '/etc/pgkeep.toml' --cluster main --incarnation 1 archive-get --pin \
              %f \"%p\""
         );
+    }
+
+    #[test]
+    fn a_copy_leaves_names_to_postgres() {
+        let command = RestoreCommand::copy(Path::new("/srv/5% of it/wal")).unwrap();
+        assert_eq!(command.as_str(), "cp '/srv/5%% of it/wal'/%f \"%p\"");
     }
 
     #[test]

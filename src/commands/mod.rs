@@ -3,6 +3,7 @@
 mod archive_get;
 mod backup;
 mod demo;
+mod export;
 mod init;
 mod key;
 mod list;
@@ -10,6 +11,7 @@ mod restore;
 mod run;
 mod status;
 mod upgrade;
+mod verify;
 mod version;
 
 use std::sync::Arc;
@@ -124,6 +126,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             Verb::Status => status::run(&context).await,
             Verb::Key(verb) => Box::pin(key::run(&context, verb)).await,
             Verb::Restore(arguments) => Box::pin(restore::run(&context, arguments)).await,
+            Verb::Verify(arguments) => Box::pin(verify::run(&context, &arguments)).await,
+            Verb::Export(arguments) => Box::pin(export::run(&context, &arguments)).await,
             Verb::Demo(_) | Verb::ArchiveGet(_) | Verb::Version => Ok(Exit::Usage),
         }
     })

@@ -22,7 +22,7 @@ use crate::output::{self, Progress};
 use crate::privilege;
 
 pub(super) async fn run(context: &Context, arguments: RestoreArgs) -> anyhow::Result<Exit> {
-    let target = target(context, &arguments)?;
+    let target = target(context, &arguments.to, arguments.time_zone.as_deref())?;
     let choice = timeline_choice(&arguments.timeline)?;
     let tablespaces = arguments.tablespaces.iter().map(|text| text.parse::<TablespaceMapping>());
     let tablespaces = tablespaces.collect::<Result<Vec<_>, _>>()?;
@@ -71,13 +71,19 @@ struct Times {
     started: Option<Duration>,
 }
 
-fn target(context: &Context, arguments: &RestoreArgs) -> anyhow::Result<RecoveryTarget> {
-    let named = arguments.time_zone.as_deref().map(TimeZone::get).transpose();
+/// The moment that is meant by `to`.
+pub(super) fn target(
+    context: &Context,
+    to: &str,
+    time_zone: Option<&str>,
+) -> anyhow::Result<RecoveryTarget> {
+    let named = time_zone.map(TimeZone::get).transpose();
     let zone = named.context("read --time-zone")?.or_else(|| context.config.time_zone.clone());
-    Ok(RecoveryTarget::parse(&arguments.to, zone.as_ref(), SystemClock.now())?)
+    Ok(RecoveryTarget::parse(to, zone.as_ref(), SystemClock.now())?)
 }
 
-fn timeline_choice(text: &str) -> anyhow::Result<TimelineChoice> {
+/// The timeline that is meant by the text.
+pub(super) fn timeline_choice(text: &str) -> anyhow::Result<TimelineChoice> {
     Ok(match text {
         "latest" => TimelineChoice::Latest,
         "current" => TimelineChoice::Current,

@@ -6,6 +6,7 @@
 //! Control     pg_receivewal on a slot of its own: the bytes that must have been archived
 //! Pgkeep      the program under test with its pgkeep.toml
 //! Archive     its repository, read by a stranger who has nothing else
+//! Reader      its repository, read by a program that shares no line with it
 //! Ledger      a table under load, and what of it was committed before any moment
 //! SmallDisk   a disk that gets full
 //! Child       anything of these that runs beside the test
@@ -26,6 +27,7 @@ mod ledger;
 mod pgkeep;
 mod postgres;
 mod postgres_builder;
+mod reader;
 mod shared;
 mod small_disk;
 mod template;
@@ -39,6 +41,7 @@ pub(crate) use self::{
     ledger::{Ledger, XactEnd},
     pgkeep::Pgkeep,
     postgres::{Postgres, StopMode},
+    reader::Reader,
     small_disk::SmallDisk,
     wait::wait_for,
     workdir::Workdir,

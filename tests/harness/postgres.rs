@@ -262,6 +262,21 @@ impl Postgres {
         command
     }
 
+    /// A script for the shell, with the programs of this installation at hand.
+    pub(crate) fn shell(&self, script: &str) -> Command {
+        let mut command = account::command(Path::new("/bin/sh"), &self.directory);
+        let programs = Installation::newest().program("postgres");
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", programs.parent().unwrap().display()));
+        command.args(["-e", "-c", script]);
+        command
+    }
+
+    /// Where a client program of this installation is.
+    pub(crate) fn client_path(&self, program: &str) -> PathBuf {
+        Installation::newest().program(program)
+    }
+
     /// Connection string over its Unix socket, where everybody is trusted.
     pub(crate) fn conninfo(&self) -> String {
         format!("host={} port={} user=postgres", self.directory.display(), self.port)

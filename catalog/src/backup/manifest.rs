@@ -173,8 +173,12 @@ impl ManifestReader {
     /// Opens the manifest of `id`.
     pub async fn open(cluster: &Cluster, id: &BackupId) -> Result<Self> {
         let key = cluster.layout().backup_manifest(id);
-        let object = cluster.open_object(Kind::BackupManifest, &key).await?;
-        let summary = decode(&key, &object.trailer().extra)?;
+        Self::of(cluster.open_object(Kind::BackupManifest, &key).await?)
+    }
+
+    /// Reads the manifest in `object`.
+    pub(crate) fn of(object: SealedObject) -> Result<Self> {
+        let summary = decode(object.key(), &object.trailer().extra)?;
         Ok(Self { object, summary, next_frame: 0, buffer: Vec::new(), read: 0 })
     }
 

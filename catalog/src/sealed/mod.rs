@@ -35,6 +35,7 @@ mod sealer;
 mod sealing;
 mod tail;
 mod upload;
+mod whole_reader;
 
 pub use compression::Compression;
 pub use frame::FRAME_SIZE;
@@ -46,3 +47,4 @@ pub use sealer::{Sealed, Sealer};
 pub use sealing::Sealing;
 pub use tail::Trailer;
 pub use upload::{SealedUpload, write};
+pub use whole_reader::WholeReader;

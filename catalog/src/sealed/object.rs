@@ -18,7 +18,7 @@ use bytes::Bytes;
 use super::frame::{FrameDecoder, FrameEntry};
 use super::header::HEADER_SIZE_MAX;
 use super::protection::ObjectCipher;
-use super::tail::{Footer, Tail};
+use super::tail::{Footer, Tail, UNCOUNTED_SIZE};
 use super::{Header, Kind, Origin, Trailer};
 use crate::key::Keyring;
 use crate::store::{GetRange, Object, ObjectKey, Store};
@@ -144,14 +144,46 @@ impl SealedObject {
 
     /// Reads the raw bytes of some frames, by one request: the way to go through a large object.
     pub async fn read_frames(&self, range: Range<usize>) -> Result<Vec<u8>> {
+        Ok(self.read_stored_frames(range).await?.1)
+    }
+
+    /// The stored and the raw bytes of some frames.
+    pub(super) async fn read_stored_frames(&self, range: Range<usize>) -> Result<(Bytes, Vec<u8>)> {
         let Some(frames) = self.frames.get(range.clone()) else {
             return Err(self.damaged(format!("it has {} frames, not {range:?}", self.frames.len())));
         };
         let (Some(first), Some(last)) = (frames.first(), frames.last()) else {
-            return Ok(Vec::new());
+            return Ok((Bytes::new(), Vec::new()));
         };
         let stored = self.stored(first.stored_start..last.stored_end()).await?;
-        self.decode(range, &stored, |_| {})
+        let raw = self.decode(range, &stored, |_| {})?;
+        Ok((stored, raw))
+    }
+
+    /// Whether opening it has brought all of it, so that reading asks the store for nothing more.
+    pub const fn is_here(&self) -> bool {
+        matches!(self.content, Content::Here(_))
+    }
+
+    /// Where prefix and header are.
+    pub(super) fn stored_head(&self) -> Range<u64> {
+        0..self.frames.first().map_or(self.footer.tail_offset, |frame| frame.stored_start)
+    }
+
+    /// Where the tail and the footer are, up to the crc32 of the whole.
+    pub(super) const fn stored_tail(&self) -> Range<u64> {
+        self.footer.tail_offset..self.stored_length() - UNCOUNTED_SIZE
+    }
+
+    /// Judges the crc32 of all stored bytes and the digest of all raw ones.
+    pub(super) fn check_whole(&self, crc32: u32, digest: [u8; 32]) -> Result<()> {
+        if crc32 != self.footer.object_crc32 {
+            return Err(self.damaged("crc32 of the whole differs"));
+        }
+        if digest != self.trailer.raw_digest {
+            return Err(self.damaged("BLAKE3 digest of its content differs"));
+        }
+        Ok(())
     }
 
     /// Reads all raw bytes and checks the object as a whole.
@@ -200,7 +232,7 @@ impl SealedObject {
         Ok(all)
     }
 
-    async fn stored(&self, range: Range<u64>) -> Result<Bytes> {
+    pub(super) async fn stored(&self, range: Range<u64>) -> Result<Bytes> {
         match &self.content {
             Content::In(store) => Ok(store.get(self.key(), GetRange::Range(range)).await?.bytes),
             Content::Here(bytes) => {
@@ -267,8 +299,9 @@ impl<'a> Head<'a> {
         belongs?;
         let mut frames = Vec::with_capacity(tail.frames.len());
         let (mut stored_start, mut raw_start) = (length as u64, 0);
-        for entry in tail.frames {
-            if !entry.is_possible(cipher.is_some()) {
+        let last = tail.frames.len().saturating_sub(1);
+        for (number, entry) in tail.frames.into_iter().enumerate() {
+            if !entry.is_possible(cipher.is_some(), number == last) {
                 return Err(damaged("its index holds an impossible frame"));
             }
             frames.push(Frame { stored_start, raw_start, entry });

@@ -15,6 +15,9 @@ use super::protection::ObjectCipher;
 const CLOSING_MAGIC: [u8; 4] = *b"KEPT";
 const FOOTER_SIZE: usize = 24;
 
+/// Bytes at the very end that the crc32 of the object does not count: itself and the closing mark.
+pub(super) const UNCOUNTED_SIZE: u64 = 8;
+
 /// What is known of an object's raw bytes when all of them have been seen.
 #[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
 pub struct Trailer {
