@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint fmt clippy nextest doc tidy bench setup
+.PHONY: help demo test test-stores lint fmt clippy nextest doc tidy bench setup
 
 # Without nextest there are no test groups: this bounds how many servers run at once.
 export RUST_TEST_THREADS ?= 4
@@ -10,6 +10,7 @@ export RUST_TEST_THREADS ?= 4
 # Evaluated only by the targets that run tests.
 RUN_TESTS = $(if $(shell cargo nextest --version 2>/dev/null),cargo nextest run,cargo test) \
 	--locked --workspace
+RUN_IGNORED = $(if $(shell cargo nextest --version 2>/dev/null),--run-ignored all,-- --include-ignored)
 SHOW_OUTPUT = $(if $(shell cargo nextest --version 2>/dev/null),--no-capture,-- --nocapture)
 
 help: ## show this list
@@ -32,6 +33,10 @@ clippy: setup ## all lints, warnings are errors
 nextest: setup ## all tests, with nextest where it is installed
 	$(RUN_TESTS)
 
+test-stores: setup ## the stores that take minutes to install, too; GARAGE=1: and one that takes 20
+	tests/stores/install.sh all
+	$(RUN_TESTS) --test whole stores $(RUN_IGNORED)
+
 test-%: setup ## whole-system tests whose name holds %, with their output
 	$(RUN_TESTS) --test whole $* $(SHOW_OUTPUT)
 
@@ -45,5 +50,5 @@ bench: setup ## measured claims, beside what others reach
 	cargo build --locked --release
 	cargo run --locked --release -p pgkeep-bench
 
-setup: ## install what is missing: a C toolchain and Postgres
+setup: ## install what is missing: a C toolchain, Postgres, a server of objects
 	@tests/setup.sh
