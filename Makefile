@@ -33,7 +33,7 @@ clippy: setup ## all lints, warnings are errors
 nextest: setup ## all tests, with nextest where it is installed
 	$(RUN_TESTS)
 
-test-stores: setup ## the stores that take minutes to install, too; GARAGE=1: and one that takes 20
+test-stores: setup ## the stores that take minutes to install, too
 	tests/stores/install.sh all
 	$(RUN_TESTS) --test whole stores $(RUN_IGNORED)
 

@@ -144,12 +144,18 @@ async fn a_lost_answer_is_told_from_somebody_elses_object() {
     store.put(&key("main/1/small"), Bytes::from_static(b"ours"), CREATE).await.unwrap();
     assert_eq!(wire.struck(), 1);
 
+    let mut upload = store.upload(&key("main/1/middle"), CREATE).await.unwrap();
+    upload.write(Bytes::from_static(b"less than a part")).await.unwrap();
+    wire.play(lose("PUT /"));
+    upload.finish().await.unwrap();
+    assert_eq!(wire.struck(), 2);
+
     let whole = Bytes::from(vec![7; PART_SIZE + 1]);
     let mut upload = store.upload(&key("main/1/large"), CREATE).await.unwrap();
     upload.write(whole.clone()).await.unwrap();
-    wire.play(lose("uploadId="));
+    wire.play(lose("POST /"));
     upload.finish().await.unwrap();
-    assert_eq!(wire.struck(), 2);
+    assert_eq!(wire.struck(), 3);
     let got = store.get(&key("main/1/large"), GetRange::All).await.unwrap();
     assert_eq!(got.size, whole.len() as u64);
 
@@ -161,6 +167,7 @@ async fn a_lost_answer_is_told_from_somebody_elses_object() {
     assert!(upload.finish().await.unwrap_err().is_already_exists());
     let got = store.get(&key("main/1/taken"), GetRange::All).await.unwrap();
     assert_eq!(got.bytes, theirs);
+    assert_eq!(wire.struck(), 4);
     println!("{} answers were lost", wire.struck());
 }
 

@@ -4,8 +4,7 @@
 #   install.sh          LocalStack's S3, from PyPI: about 35 s, once
 #   install.sh all      besides, s3s-fs from crates.io, which checks signatures: minutes, once
 #
-# With GARAGE=1, `all` also builds garage: 20 minutes. Nothing outside the cache is touched but
-# Debian's package python3-venv, when Python cannot make an environment without it.
+# Nothing outside the cache is touched.
 set -euo pipefail
 
 cache=${PGKEEP_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pgkeep-tests}
@@ -20,7 +19,6 @@ localstack_pins=(
     'cryptography==44.0.3' 'service_identity==24.2.0'
 )
 s3s_version=0.14.1
-garage_version=2.5.0
 
 # The stamp comes last: what was interrupted is made anew.
 install_localstack() {
@@ -47,8 +45,4 @@ install_crate() { # name version cargo-options…
 install_localstack
 if [[ ${1:-} == all ]]; then
     install_crate s3s-fs "$s3s_version" --features binary
-    if [[ -n ${GARAGE:-} ]]; then
-        CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-            CARGO_PROFILE_RELEASE_OPT_LEVEL=2 install_crate garage "$garage_version"
-    fi
 fi

@@ -34,6 +34,9 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(12);
 /// One part: 8 MiB within this are 140 kB/s.
 const PART_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// All attempts at a part together.
+const PATIENCE: Duration = Duration::from_secs(150);
+
 /// Attempts at sending a part, whose bytes only the upload still has.
 const PART_ATTEMPTS: u32 = 4;
 
@@ -89,7 +92,8 @@ pub(super) fn disciplined(client: &Client) -> Client {
 /// For requests that nobody outside can repeat: longer, and repeated by the client itself.
 pub(super) fn patient() -> Builder {
     let attempts = RetryConfig::standard().with_max_attempts(PART_ATTEMPTS);
-    aws_sdk_s3::Config::builder().timeout_config(deadlines(PART_TIMEOUT)).retry_config(attempts)
+    let deadlines = deadlines(PART_TIMEOUT).to_builder().operation_timeout(PATIENCE).build();
+    aws_sdk_s3::Config::builder().timeout_config(deadlines).retry_config(attempts)
 }
 
 fn deadlines(attempt: Duration) -> TimeoutConfig {

@@ -1,11 +1,13 @@
 //! A prefix in a bucket, with the verbs of a store.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::EncodingType;
@@ -69,6 +71,43 @@ impl S3Store {
         Placement::of(how.class, &self.config, self.clock.now())
     }
 
+    /// Puts an object by one request, with `mark` in its metadata, and with settings of the client that
+    /// go before its own.
+    pub(super) async fn put_object(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        how: PutOptions,
+        mark: Option<HashMap<String, String>>,
+        settings: Builder,
+    ) -> Result<()> {
+        let act = Act::on("write", key);
+        let crc = checksum::of(self.config.checksum, &body);
+        let placement = self.placement(how);
+        let answer = self
+            .client
+            .put_object()
+            .bucket(&self.config.bucket)
+            .key(self.full(key.as_str()))
+            .set_metadata(mark)
+            .set_if_none_match(condition(how.mode))
+            .set_checksum_crc32(crc.clone())
+            .set_storage_class(placement.storage_class)
+            .set_tagging(placement.tagging)
+            .set_server_side_encryption(placement.encryption)
+            .set_ssekms_key_id(placement.kms_key)
+            .set_object_lock_mode(placement.lock_mode)
+            .set_object_lock_retain_until_date(placement.retain_until)
+            .body(ByteStream::from(body))
+            .customize()
+            .config_override(settings)
+            .send()
+            .await
+            .map_err(|error| act.failed(error))?;
+        let returned = answer.checksum_crc32();
+        checksum::compare(self.config.checksum, crc.as_deref(), returned, &act.text())
+    }
+
     async fn get_range(&self, key: &ObjectKey, range: &GetRange) -> Result<Object> {
         let act = Act::on("read", key);
         let wanted = match range {
@@ -124,28 +163,7 @@ impl fmt::Debug for S3Store {
 #[async_trait]
 impl Store for S3Store {
     async fn put(&self, key: &ObjectKey, body: Bytes, how: PutOptions) -> Result<()> {
-        let act = Act::on("write", key);
-        let crc = checksum::of(self.config.checksum, &body);
-        let placement = self.placement(how);
-        let answer = self
-            .client
-            .put_object()
-            .bucket(&self.config.bucket)
-            .key(self.full(key.as_str()))
-            .set_if_none_match(condition(how.mode))
-            .set_checksum_crc32(crc.clone())
-            .set_storage_class(placement.storage_class)
-            .set_tagging(placement.tagging)
-            .set_server_side_encryption(placement.encryption)
-            .set_ssekms_key_id(placement.kms_key)
-            .set_object_lock_mode(placement.lock_mode)
-            .set_object_lock_retain_until_date(placement.retain_until)
-            .body(ByteStream::from(body))
-            .send()
-            .await
-            .map_err(|error| act.failed(error))?;
-        let returned = answer.checksum_crc32();
-        checksum::compare(self.config.checksum, crc.as_deref(), returned, &act.text())
+        self.put_object(key, body, how, None, aws_sdk_s3::Config::builder()).await
     }
 
     async fn upload(&self, key: &ObjectKey, how: PutOptions) -> Result<Box<dyn Upload>> {

@@ -12,6 +12,7 @@
 //!
 //! [`abort_stale_uploads`]: super::S3Store::abort_stale_uploads
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::super::{ObjectKey, PutOptions, Store as _, Upload};
+use super::super::{ObjectKey, PutOptions, Upload};
 use super::config::ChecksumMode;
 use super::error::Act;
 use super::store::condition;
@@ -210,6 +211,22 @@ impl S3Upload {
         }
     }
 
+    /// Stores what did not fill a part by one request.
+    async fn put_whole(&self, body: Bytes) -> Result<()> {
+        let size = body.len() as u64;
+        let mark = HashMap::from([(TOKEN.to_owned(), self.token.clone())]);
+        let (store, settings) = (&self.store, client::patient());
+        let put = store.put_object(&self.key, body, self.how, Some(mark), settings).await;
+        match put {
+            // An answer of an earlier attempt may have been lost.
+            Err(error) if error.is_already_exists() => match self.find().await? {
+                Found::Ours(found) if found == size => Ok(()),
+                _ => Err(error),
+            },
+            outcome => outcome,
+        }
+    }
+
     /// What lies under the key.
     async fn find(&self) -> Result<Found> {
         let act = Act::on("look for", &self.key);
@@ -259,7 +276,7 @@ impl Upload for S3Upload {
     async fn finish(mut self: Box<Self>) -> Result<()> {
         let rest = std::mem::take(&mut self.rest).freeze();
         if self.begun.is_none() {
-            return self.store.put(&self.key, rest, self.how).await;
+            return self.put_whole(rest).await;
         }
         if !rest.is_empty() {
             self.send_part(rest).await?;
