@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint fmt clippy nextest doc tidy bench fuzz setup reader
+.PHONY: help demo test test-stores lint fmt clippy nextest doc tidy bench fuzz setup reader
 
 # Without nextest there are no test groups: this bounds how many servers run at once.
 export RUST_TEST_THREADS ?= 4
@@ -10,6 +10,7 @@ export RUST_TEST_THREADS ?= 4
 # Evaluated only by the targets that run tests.
 RUN_TESTS = $(if $(shell cargo nextest --version 2>/dev/null),cargo nextest run,cargo test) \
 	--locked --workspace
+RUN_IGNORED = $(if $(shell cargo nextest --version 2>/dev/null),--run-ignored all,-- --include-ignored)
 SHOW_OUTPUT = $(if $(shell cargo nextest --version 2>/dev/null),--no-capture,-- --nocapture)
 
 help: ## show this list
@@ -32,6 +33,10 @@ clippy: setup ## all lints, warnings are errors
 nextest: setup reader ## all tests, with nextest where it is installed
 	$(RUN_TESTS)
 
+test-stores: setup reader ## the stores that take minutes to install, too
+	tests/stores/install.sh all
+	$(RUN_TESTS) --test whole stores $(RUN_IGNORED)
+
 test-%: setup reader ## whole-system tests whose name holds %, with their output
 	$(RUN_TESTS) --test whole $* $(SHOW_OUTPUT)
 
@@ -53,7 +58,7 @@ fuzz: setup ## every fuzz target for FUZZ_SECONDS (30); needs a nightly compiler
 		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
 	done
 
-setup: ## install what is missing: a C toolchain and Postgres
+setup: ## install what is missing: a C toolchain, Postgres, a server of objects
 	@tests/setup.sh
 
 reader: setup ## install what the independent reader of the format needs

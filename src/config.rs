@@ -22,12 +22,14 @@ const PLACES: [&str; 2] = ["pgkeep.toml", "/etc/pgkeep/pgkeep.toml"];
 const SOCKET_PATH_MAX: usize = 107;
 
 /// Fields that a variable may override: `PGKEEP_SHIP_INTERVAL` is `ship.interval`.
-const VARIABLES: [(&str, &str); 10] = [
+const VARIABLES: [(&str, &str); 12] = [
     ("repository", "url"),
     ("repository", "encryption"),
     ("repository", "encryption_key"),
     ("repository", "recovery_key"),
     ("repository", "compression"),
+    ("repository", "endpoint"),
+    ("repository", "region"),
     ("ship", "interval"),
     ("ship", "in_flight_max"),
     ("ship", "confirm"),

@@ -37,7 +37,10 @@ has cc || missing+=(gcc libc6-dev)
 has_certificates || missing+=(ca-certificates)
 has_postgres || missing+=(postgresql)
 has_python || missing+=(python3 python3-venv)
-((${#missing[@]})) || exit 0
+has openssl || missing+=(openssl)
+if ((${#missing[@]} == 0)); then
+    exec "$(dirname "$0")/stores/install.sh"
+fi
 
 if ! has apt-get; then
     echo "error: missing, by Debian's package names: ${missing[*]}" >&2
@@ -72,3 +75,4 @@ echo "installing: ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
+"$(dirname "$0")/stores/install.sh"

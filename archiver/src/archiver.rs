@@ -249,6 +249,7 @@ impl Archiver {
             Error::SlotInUse { .. } => has_streamed || started.elapsed() < SLOT_WAIT,
             Error::Login { .. } | Error::NotReplication { .. } => has_streamed,
             Error::Dial(error) if error.is_unknown_host() => has_streamed,
+            Error::Repository(error) if error.is_curable() => has_streamed,
             error => error.is_retryable(),
         }
     }

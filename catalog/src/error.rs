@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::store::ObjectKey;
+use crate::store::{ObjectKey, Refusal};
 
 /// Result of working with a repository.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -32,6 +32,16 @@ pub enum Error {
         /// What was tried, as in "write wal/00000001/…".
         what: String,
         /// Why it failed.
+        source: Cause,
+    },
+    /// A store on a network refuses, for a reason that trying again does not change.
+    #[error("failed to {what}: {refusal}")]
+    Refused {
+        /// What was tried.
+        what: String,
+        /// The reason.
+        refusal: Refusal,
+        /// What the store said.
         source: Cause,
     },
     /// No space or no quota is left.
@@ -198,6 +208,16 @@ impl Error {
         matches!(self, Self::Full { .. } | Self::Unavailable { .. })
     }
 
+    /// Whether an operator can mend it from outside while a daemon waits: rights, credentials, a
+    /// bucket that is gone. Asking again at once is of no use.
+    pub const fn is_curable(&self) -> bool {
+        match self {
+            Self::Denied { .. } => true,
+            Self::Refused { refusal, .. } => refusal.is_curable(),
+            _ => false,
+        }
+    }
+
     /// Whether the store said that the object does not exist.
     pub const fn is_not_found(&self) -> bool {
         matches!(self, Self::NotFound { .. })
@@ -211,9 +231,11 @@ impl Error {
     /// What an operator may do about it.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Denied { .. } => {
-                Some("run pgkeep as the user that owns the repository, and check its permissions")
-            }
+            Self::Denied { .. } => Some(
+                "check what the user that runs pgkeep may do in the directory, or its credentials in \
+                 the bucket (docs/stores.md)",
+            ),
+            Self::Refused { refusal, .. } => Some(refusal.hint()),
             Self::Full { .. } => Some("free space or raise the quota"),
             Self::Damaged { .. } => {
                 Some("look at the disk below, do not delete the object, and take a new full backup")

@@ -9,7 +9,7 @@
 //!          |
 //!       sealed                   one object: header, frames, index, trailer
 //!          |
-//!        store                   bytes under keys: a directory (object stores come later)
+//!        store                   bytes under keys: a directory, a bucket
 //! ```
 //!
 //! Invariants: a reader believes nothing that an object does not prove by its header, its checksums and

@@ -154,6 +154,33 @@ impl Alert {
 }
 
 impl ClusterStatus {
+    /// Of a cluster whose repository cannot be read now: who it is, and nothing else.
+    pub fn unread(cluster: &Cluster) -> Self {
+        Self {
+            name: cluster.name().to_string(),
+            system_id: cluster.record().system_id,
+            incarnation: cluster.incarnation(),
+            timeline: None,
+            server_lsn: None,
+            received_lsn: None,
+            spooled_lsn: None,
+            archived_lsn: None,
+            archived_commit_time: None,
+            caught_up_at: None,
+            rpo_seconds: None,
+            rto_seconds: None,
+            slot: None,
+            gaps: Vec::new(),
+            coverage: Vec::new(),
+            last_backup: None,
+            last_verify: None,
+            last_drill: None,
+            daemon: DaemonStatus::default(),
+            inventory: None,
+            alerts: Vec::new(),
+        }
+    }
+
     /// What the repository alone says.
     pub async fn from_repository(cluster: &Cluster) -> Result<Self> {
         let coverage = Coverage::read(cluster).await?;
@@ -182,27 +209,16 @@ impl ClusterStatus {
             alerts.push(Alert::rolled_back(&found, beat.written_at));
         }
         Ok(Self {
-            name: cluster.name().to_string(),
-            system_id: cluster.record().system_id,
-            incarnation: cluster.incarnation(),
             timeline: last.map(|stretch| stretch.timeline),
-            server_lsn: None,
-            received_lsn: None,
-            spooled_lsn: None,
             archived_lsn: last.map(|stretch| stretch.to),
             archived_commit_time: stretches.last().and_then(|stretch| stretch.to_time),
             caught_up_at: heartbeat.map(|heartbeat| heartbeat.caught_up_at),
-            rpo_seconds: None,
-            rto_seconds: None,
-            slot: None,
             gaps: gaps.iter().map(GapStatus::from).collect(),
             coverage: stretches,
             inventory,
             last_backup: last_backup(cluster).await?,
-            last_verify: None,
-            last_drill: None,
-            daemon: DaemonStatus::default(),
             alerts,
+            ..Self::unread(cluster)
         })
     }
 }

@@ -23,6 +23,7 @@ pub(super) async fn run(context: &Context, arguments: &BackupArgs) -> anyhow::Re
     let settings = context.config.cluster(&name)?;
     let conninfo = settings.cluster.conninfo(name.as_str())?;
     let cluster = context.cluster().await?;
+    context.abort_stale_uploads().await;
     let (progress, watched) = watch::channel(BackupProgress::default());
     let backup = BaseBackup {
         cluster: Arc::clone(&cluster),

@@ -15,8 +15,10 @@ mod verify;
 mod version;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use pgkeep_catalog::store::{self, IfMissing};
 use pgkeep_catalog::{Cluster, ClusterName, Repository};
 
 use crate::cli::{Cli, KeyVerb, Verb};
@@ -25,6 +27,9 @@ use crate::exit::Exit;
 use crate::logging::{self, Verbosity};
 use crate::output::{self, Format};
 use crate::privilege;
+
+/// No upload that somebody still works at is as old.
+const UPLOAD_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// What every verb that works on a repository needs.
 #[derive(Debug)]
@@ -56,6 +61,26 @@ impl Context {
     /// Opens the repository.
     async fn repository(&self) -> anyhow::Result<Arc<Repository>> {
         Ok(Arc::new(Repository::open(&self.config.repository).await?))
+    }
+
+    /// Aborts uploads that writers who died left in the bucket: nobody can read them, and they cost
+    /// space. Every writer does so at its start. Nothing depends on it, so a failure is only told.
+    async fn abort_stale_uploads(&self) {
+        let aborted = async {
+            let location = self.config.repository.location()?;
+            match store::connect(&location, IfMissing::Fail).await?.s3 {
+                Some(s3) => s3.abort_stale_uploads(UPLOAD_AGE_MAX).await,
+                None => Ok(0),
+            }
+        };
+        match aborted.await {
+            Ok(0) => {}
+            Ok(count) => tracing::info!(count, "aborted uploads that nobody completed"),
+            Err(error) => {
+                let cause = std::error::Error::source(&error);
+                tracing::warn!(%error, cause, "cannot look for abandoned uploads");
+            }
+        }
     }
 
     /// Opens the cluster that is meant.

@@ -23,6 +23,7 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch().context("catch signals")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let repository = context.repository().await?;
+    context.abort_stale_uploads().await;
     let mut archivers = Vec::new();
     let names = match &context.cluster {
         Some(_) => vec![context.cluster_name()?],

@@ -20,6 +20,8 @@ mod restore_fork;
 mod restore_refusal;
 mod restore_target;
 mod restore_time;
+mod s3;
 mod status;
+mod stores;
 mod stream;
 mod verify;

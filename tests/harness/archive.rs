@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pgkeep_catalog::coverage::{Coverage, Stretch};
-use pgkeep_catalog::sealed::Kind;
+use pgkeep_catalog::key::Keyring;
+use pgkeep_catalog::sealed::{Compression, Kind, Sealing};
 use pgkeep_catalog::segment::ArchivedSegment;
-use pgkeep_catalog::store::StoreExt as _;
+use pgkeep_catalog::store::{Store, StoreExt as _};
 use pgkeep_catalog::{Cluster, Repository, RepositoryConfig};
 use pgkeep_proto::{Lsn, SegmentName, TimelineId};
 
@@ -23,6 +24,14 @@ impl Archive {
     pub(crate) async fn open(directory: &Path) -> Self {
         let config = RepositoryConfig::plain(format!("file://{}", directory.display()));
         let repository = Arc::new(Repository::open(&config).await.unwrap());
+        Self { cluster: Cluster::open(repository, "main".parse().unwrap()).await.unwrap() }
+    }
+
+    /// Opens the repository in `store`.
+    pub(crate) async fn open_store(store: Arc<dyn Store>) -> Self {
+        let keys = Arc::new(Keyring::off());
+        let sealing = Sealing { keys, compression: Compression::default() };
+        let repository = Arc::new(Repository::open_store(store, sealing).await.unwrap());
         Self { cluster: Cluster::open(repository, "main".parse().unwrap()).await.unwrap() }
     }
 

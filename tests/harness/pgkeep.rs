@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::account;
 use super::archive::Archive;
+use super::bucket::{ACCESS_KEY, Bucket, SECRET_KEY};
 use super::child::Child;
 use super::command::{Finished, run};
 use super::postgres::Postgres;
@@ -22,6 +23,7 @@ pub(crate) struct Pgkeep {
     program: PathBuf,
     directory: PathBuf,
     daemon: Option<Child>,
+    variables: Vec<(String, String)>,
 }
 
 impl Pgkeep {
@@ -31,6 +33,7 @@ impl Pgkeep {
             program: shared::runnable(Path::new(env!("CARGO_BIN_EXE_pgkeep"))),
             directory: workdir.subdirectory(name),
             daemon: None,
+            variables: Vec::new(),
         };
         keep.configure(&server.conninfo());
         keep
@@ -44,11 +47,55 @@ impl Pgkeep {
         keep
     }
 
+    /// Keeps `server` in `bucket`, below `keep`, with more lines of `[repository]`.
+    pub(crate) fn in_bucket(
+        workdir: &Workdir,
+        name: &str,
+        server: &Postgres,
+        bucket: &Bucket,
+        settings: &str,
+    ) -> Self {
+        let mut keep = Self::new(workdir, name, server);
+        // Nothing that the user of this machine has set up shall count.
+        keep.set("HOME", keep.directory.clone().to_str().unwrap());
+        keep.set("AWS_ACCESS_KEY_ID", ACCESS_KEY);
+        keep.set("AWS_SECRET_ACCESS_KEY", SECRET_KEY);
+        keep.configure_repository(
+            &server.conninfo(),
+            &format!(
+                "url = \"s3://{}/keep\"\nendpoint = \"{}\"\n{settings}",
+                bucket.name(),
+                bucket.endpoint()
+            ),
+        );
+        keep
+    }
+
+    /// Sets a variable of the environment for everything that is run from now on.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Takes back what was set.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.variables.retain(|(set, _)| set != name);
+    }
+
+    /// What was set.
+    pub(crate) fn variables(&self) -> &[(String, String)] {
+        &self.variables
+    }
+
     /// Writes a configuration whose cluster `main` is reached by `upstream`.
     pub(crate) fn configure(&self, upstream: &str) {
+        let url = format!("url = \"file://{}\"", self.repository().display());
+        self.configure_repository(upstream, &url);
+    }
+
+    fn configure_repository(&self, upstream: &str, repository: &str) {
         self.write_config(&format!(
             r#"[repository]
-url = "file://{repository}"
+{repository}
 encryption = "off"
 compression = "lz4"
 
@@ -62,7 +109,6 @@ interval = "200ms"
 [daemon]
 state = "{state}"
 "#,
-            repository = self.repository().display(),
             state = self.directory.join("state").display(),
         ));
     }
@@ -90,6 +136,7 @@ state = "{state}"
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = account::command(&self.program, &self.directory);
         command.arg("--config").arg(self.config()).args(arguments);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -30,6 +30,7 @@ pub(crate) struct Postgres {
     pub(super) port: u16,
     pub(super) is_on_tcp: bool,
     child: Option<Child>,
+    variables: Vec<(String, String)>,
 }
 
 /// How a server is asked to stop.
@@ -53,7 +54,14 @@ impl Postgres {
     pub(crate) fn without_data(workdir: &Workdir, name: &str) -> Self {
         let directory = workdir.subdirectory(name);
         let data = directory.join("data");
-        Self { name: name.to_owned(), data, directory, port: 5432, is_on_tcp: false, child: None }
+        let (port, is_on_tcp, variables) = (5432, false, Vec::new());
+        Self { name: name.to_owned(), data, directory, port, is_on_tcp, child: None, variables }
+    }
+
+    /// The same server with variables in its environment, which its `restore_command` inherits.
+    pub(crate) fn with_variables(mut self, variables: &[(String, String)]) -> Self {
+        self.variables = variables.to_vec();
+        self
     }
 
     /// Starts it and waits until it answers.
@@ -78,6 +86,7 @@ impl Postgres {
             account::command(&Installation::newest().program("postgres"), &self.directory);
         let listen = if self.is_on_tcp { "127.0.0.1" } else { "" };
         command.arg("-D").arg(&self.data);
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         for setting in [
             format!("unix_socket_directories={}", self.directory.display()),
             format!("listen_addresses={listen}"),

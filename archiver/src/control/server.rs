@@ -9,11 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pgkeep_catalog::Clock;
-use pgkeep_catalog::status::{ClusterStatus, DaemonStatus, Status};
+use pgkeep_catalog::status::{Alert, ClusterStatus, DaemonStatus, Status};
 use pgkeep_proto::TimestampTz;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::{Answer, Request};
@@ -24,6 +25,9 @@ use crate::{Error, Result};
 const REQUEST_SIZE_MAX: u64 = 64 << 10;
 
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Of that, what reading the repository may take.
+const REPOSITORY_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Most peers answered at a time.
 const PEERS_MAX: usize = 16;
@@ -116,20 +120,19 @@ async fn answer(mut stream: UnixStream, daemon: &Daemon) -> std::io::Result<()> 
     BufReader::new(read.take(REQUEST_SIZE_MAX)).read_line(&mut line).await?;
     let answer = match serde_json::from_str(&line) {
         Err(error) => Answer::Error(error.to_string()),
-        Ok(Request::Status) => match status(daemon).await {
-            Ok(status) => Answer::Ok(serde_json::to_value(status)?),
-            Err(error) => Answer::Error(error.to_string()),
-        },
+        Ok(Request::Status) => Answer::Ok(serde_json::to_value(status(daemon).await)?),
     };
     let mut line = serde_json::to_vec(&answer)?;
     line.push(b'\n');
     write.write_all(&line).await
 }
 
-async fn status(daemon: &Daemon) -> Result<Status> {
+async fn status(daemon: &Daemon) -> Status {
+    let now = TimestampTz::from_timestamp(daemon.clock.now());
+    let deadline = Instant::now() + REPOSITORY_DEADLINE;
     let mut clusters = Vec::new();
     for archiver in &daemon.archivers {
-        let mut status = ClusterStatus::from_repository(&archiver.cluster).await?;
+        let mut status = read(archiver, now, deadline).await;
         fill_in(&mut status, archiver);
         status.daemon = DaemonStatus {
             running: true,
@@ -138,7 +141,25 @@ async fn status(daemon: &Daemon) -> Result<Status> {
         };
         clusters.push(status);
     }
-    Ok(Status { clusters })
+    Status { clusters }
+}
+
+/// What the repository says. When it says nothing, that is an alert and no reason to keep silent about
+/// what we know without it.
+async fn read(archiver: &ArchiverHandle, now: TimestampTz, deadline: Instant) -> ClusterStatus {
+    let cluster = &archiver.cluster;
+    let reading = ClusterStatus::from_repository(cluster);
+    let message = match timeout_at(deadline, reading).await {
+        Ok(Ok(status)) => return status,
+        Ok(Err(error)) => Error::from(error).with_cause(),
+        Err(_) => format!("the repository did not answer within {REPOSITORY_DEADLINE:?}"),
+    };
+    tracing::warn!(error = %message, "status without the repository");
+    let mut status = ClusterStatus::unread(cluster);
+    if !archiver.alerts.all().iter().any(|alert| alert.name == "store") {
+        status.alerts.push(Alert { name: "store".to_owned(), since: now, message });
+    }
+    status
 }
 
 /// What only the running archiver knows.

@@ -5,7 +5,7 @@
 //!                |
 //!             Retry<S>            repeats what may succeed later
 //!                |
-//!     LocalStore | MemoryStore    bytes at rest
+//!     LocalStore | MemoryStore | S3Store    bytes at rest
 //! ```
 //!
 //! Invariant: a store knows keys and bytes and nothing of what they mean. It uses the rest of the
@@ -24,6 +24,7 @@ mod local;
 mod local_list;
 mod memory;
 mod open;
+mod refusal;
 mod retry;
 mod s3;
 
@@ -35,6 +36,9 @@ pub use faulty::{Fault, Faulty};
 pub use key::ObjectKey;
 pub use local::LocalStore;
 pub use memory::MemoryStore;
-pub use open::{IfMissing, StoreLocation, open};
+pub use open::{IfMissing, OpenStore, StoreLocation, connect, open};
+pub use refusal::Refusal;
 pub use retry::{Retry, RetryPolicy};
-pub use s3::S3Config;
+pub use s3::{
+    BucketFacts, ChecksumMode, LockMode, ObjectLock, S3Config, S3Store, ServerSideEncryption,
+};
