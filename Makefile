@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint fmt clippy nextest doc tidy bench setup reader
+.PHONY: help demo test lint fmt clippy nextest doc tidy bench fuzz setup reader
 
 # Without nextest there are no test groups: this bounds how many servers run at once.
 export RUST_TEST_THREADS ?= 4
@@ -44,6 +44,14 @@ tidy: setup ## the house rules that no compiler knows, and where the house is cr
 bench: setup ## measured claims, beside what others reach
 	cargo build --locked --release
 	cargo run --locked --release -p pgkeep-bench
+
+FUZZ_SECONDS ?= 30
+
+fuzz: setup ## every fuzz target for FUZZ_SECONDS (30); needs a nightly compiler and cargo-fuzz
+	command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked
+	cd catalog && for target in $$(cargo +nightly fuzz list); do \
+		cargo +nightly fuzz run $$target -- -max_total_time=$(FUZZ_SECONDS) -max_len=65536 || exit 1; \
+	done
 
 setup: ## install what is missing: a C toolchain and Postgres
 	@tests/setup.sh

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 use pgkeep_catalog::backup::BackupType;
+use pgkeep_catalog::key::{SecretSource, SlotName};
 
 use crate::exit::Exit;
 use crate::output::Format;
@@ -48,6 +49,9 @@ pub(crate) enum Verb {
     Restore(RestoreArgs),
     /// Write a moment as plain files that Postgres' own tools restore
     Export(ExportArgs),
+    /// Show and change which secrets open the repository
+    #[command(subcommand)]
+    Key(KeyVerb),
     /// Fetch a WAL file for a recovering server: restore_command
     ArchiveGet(ArchiveGetArgs),
     /// Check that everything in the repository is there, sound and in its place
@@ -184,6 +188,86 @@ pub(crate) struct ArchiveGetArgs {
     /// fail without one
     #[arg(long)]
     pub pin: bool,
+}
+
+/// What to do with keys.
+#[derive(Debug, Subcommand)]
+pub(crate) enum KeyVerb {
+    /// List key slots, and which secret of the configuration opens which
+    List,
+    /// Open every slot for which there is a secret, and say what is wrong
+    Check(KeyCheckArgs),
+    /// Make a slot for one more secret
+    Add(KeyAddArgs),
+    /// Remove a slot
+    Remove(KeyRemoveArgs),
+    /// Put another secret in place of that of a slot
+    Rotate(KeyRotateArgs),
+    /// Begin a new key epoch, so that a leaked secret opens nothing new
+    Revoke(KeyRevokeArgs),
+    /// Make a key file
+    Generate(KeyGenerateArgs),
+}
+
+/// Arguments of `key check`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyCheckArgs {
+    /// Try this secret, too: file:/PATH, env:NAME or kms:ARN; may be repeated
+    #[arg(long = "secret", value_name = "SOURCE")]
+    pub secrets: Vec<SecretSource>,
+}
+
+/// Arguments of `key add`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyAddArgs {
+    /// Name of the new slot
+    pub name: SlotName,
+    /// Where its secret is: file:/PATH, env:NAME or kms:ARN
+    #[arg(long, value_name = "SOURCE")]
+    pub secret: SecretSource,
+}
+
+/// Arguments of `key remove`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyRemoveArgs {
+    /// Name of the slot
+    pub name: SlotName,
+    /// Key epoch of the slot [default: the newest that counts]
+    #[arg(long, value_name = "N")]
+    pub epoch: Option<u32>,
+    /// Also when only one slot is left then
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Arguments of `key rotate`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyRotateArgs {
+    /// Name of the slot that goes
+    pub name: SlotName,
+    /// Where the new secret is: file:/PATH, env:NAME or kms:ARN
+    #[arg(long, value_name = "SOURCE")]
+    pub to: SecretSource,
+}
+
+/// Arguments of `key revoke`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyRevokeArgs {
+    /// Name of the slot whose secret has leaked; none if it is removed already
+    pub name: Option<SlotName>,
+    /// Carry over the slot of this secret, too; may be repeated
+    #[arg(long, value_name = "SOURCE")]
+    pub keep: Vec<SecretSource>,
+}
+
+/// Arguments of `key generate`.
+#[derive(Debug, Args)]
+pub(crate) struct KeyGenerateArgs {
+    /// The file, which must not exist
+    pub file: PathBuf,
+    /// When root makes it: the user that runs pgkeep [default: postgres]
+    #[arg(long, value_name = "USER")]
+    pub owner: Option<String>,
 }
 
 impl Cli {

@@ -24,7 +24,7 @@ pub(crate) enum Exit {
     Unsound = 3,
     /// `verify` only: not everything could be checked, and nothing was found damaged.
     Unchecked = 4,
-    /// The moment asked for cannot be reached; nothing was touched.
+    /// What was asked for cannot be done or must not be; nothing was touched.
     Refused = 5,
     /// Something in the repository is damaged, or belongs elsewhere.
     Damaged = 6,
@@ -40,6 +40,8 @@ pub(crate) enum Exit {
     SlotInUse = 11,
     /// A restored server did not reach what was asked.
     Short = 12,
+    /// No secret that is configured opens the repository.
+    Key = 13,
     /// The command line cannot be understood.
     Usage = 64,
     /// The configuration cannot be used.
@@ -96,9 +98,18 @@ impl Exit {
         }
     }
 
-    fn of_catalog(error: &CatalogError) -> Self {
+    /// The code for an error of the repository.
+    pub(crate) fn of_catalog(error: &CatalogError) -> Self {
         match error {
-            CatalogError::Damaged { .. } | CatalogError::Foreign { .. } => Self::Damaged,
+            CatalogError::Damaged { .. }
+            | CatalogError::Foreign { .. }
+            | CatalogError::Unencrypted { .. } => Self::Damaged,
+            CatalogError::WrongKey { .. }
+            | CatalogError::RevokedKey { .. }
+            | CatalogError::NoKey { .. }
+            | CatalogError::Secret { .. }
+            | CatalogError::KeyEpochMissing { .. } => Self::Key,
+            CatalogError::KeyRefused { .. } => Self::Refused,
             CatalogError::Conflict { .. } => Self::Foreign,
             CatalogError::Invalid { .. } => Self::Config,
             _ => Self::Repository,

@@ -3,6 +3,7 @@
 //! Idempotent: what is there and agrees is left alone, so it may be run again after any failure. The
 //! server is asked before anything is written.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pgkeep_catalog::{Clock, Cluster, ClusterName, ClusterRecord, Repository, RepositoryConfig};
@@ -17,6 +18,8 @@ use crate::{Error, Result};
 pub struct Initialized {
     /// The cluster in the repository.
     pub cluster: Cluster,
+    /// Key files that were made because they did not exist.
+    pub generated: Vec<PathBuf>,
     /// Whether the cluster was unknown before.
     pub is_new: bool,
     /// Where the slot keeps WAL from.
@@ -36,7 +39,8 @@ pub async fn init(
     let mut session = Session::open(conninfo, Purpose::Wal).await?;
     let identity = session.identify_system().await?;
     let segment_size = session.segment_size().await?;
-    let repository = Arc::new(Repository::open_or_create(config).await?);
+    let opened = Box::pin(Repository::open_or_create(config, clock)).await?;
+    let (repository, generated) = (Arc::new(opened.repository), opened.generated);
     let (cluster, is_new) = match Cluster::open(Arc::clone(&repository), name.clone()).await {
         Ok(cluster) => {
             same_cluster(&cluster, &identity, segment_size)?;
@@ -57,7 +61,7 @@ pub async fn init(
     let slot_keeps = ensure_slot(&mut session, slot).await?;
     session.close().await;
     let slot_is_new = before == SlotPosition::Absent;
-    Ok(Initialized { cluster, is_new, slot_keeps, slot_is_new })
+    Ok(Initialized { cluster, generated, is_new, slot_keeps, slot_is_new })
 }
 
 /// Refuses a server that is not the cluster in the repository.

@@ -1,11 +1,11 @@
 //! Measured claims, side by side with peers: `make bench`.
 //!
 //! ```text
-//!   latency, receive, archive_get    one question each
+//!   sealing, latency, receive, archive_get    one question each
 //!        |
-//!   pgkeep, server                   what is measured, and what it is measured on
+//!   pgkeep, server                            what is measured, and what it is measured on
 //!        |
-//!   place                            a directory in memory, and who works in it
+//!   place                                     a directory in memory, and who works in it
 //! ```
 //!
 //! Invariants: what is compared runs alternately in the same run; nothing is asserted: a claim that
@@ -19,6 +19,7 @@ mod machine;
 mod pgkeep;
 mod place;
 mod receive;
+mod sealing;
 mod server;
 
 use anyhow::{Context as _, Result, bail};
@@ -30,7 +31,8 @@ use place::Place;
 /// A question, by its name on the command line, and what answers it.
 type Topic = (&'static str, fn(&Place) -> Result<Vec<Figure>>);
 
-const TOPICS: [Topic; 3] = [
+const TOPICS: [Topic; 4] = [
+    ("sealing", sealing::measure),
     ("latency", latency::measure),
     ("receive", receive::measure),
     ("archive-get", archive_get::measure),

@@ -94,6 +94,24 @@ pub enum Error {
         /// The store.
         location: String,
     },
+    /// A key that opens what was sealed before it was revoked, and nothing since.
+    #[error("{secret} fits only {slot} at {location}, and was revoked since")]
+    RevokedKey {
+        /// Where the key came from; never the key itself.
+        secret: String,
+        /// The slot that it opens, with its epoch.
+        slot: String,
+        /// The store.
+        location: String,
+    },
+    /// A step that would leave a repository without a safe way in. Nothing was changed by it.
+    #[error("{what}")]
+    KeyRefused {
+        /// What stands against it.
+        what: String,
+        /// What to do instead.
+        hint: &'static str,
+    },
     /// An object of a key epoch whose key is not there.
     #[error("{key} was sealed in key epoch {epoch}, whose key is not in this repository")]
     KeyEpochMissing {
@@ -213,6 +231,14 @@ impl Error {
             Self::WrongKey { .. } => {
                 Some("check repository.encryption_key; `pgkeep key list` names the slots there are")
             }
+            Self::RevokedKey { .. } => {
+                Some("use a secret of the newest key epoch; `pgkeep key list` names its slots")
+            }
+            Self::KeyRefused { hint, .. } => Some(hint),
+            Self::Secret { .. } => Some(
+                "a secret file belongs to the user that runs pgkeep, with mode 0600; \
+                 docs/keys.md says what a secret may be",
+            ),
             Self::KeyEpochMissing { .. } => {
                 Some("`pgkeep key check` tells which key epochs there are and which can be opened")
             }

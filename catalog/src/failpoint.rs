@@ -20,6 +20,16 @@ pub const BACKUP_BEFORE_MANIFEST: &str = "backup_before_manifest";
 pub const RESTORE_BEFORE_CONTROL: &str = "restore_before_control";
 /// Inside `archive-get`.
 pub const ARCHIVE_GET: &str = "archive_get";
+/// The first key slot of a new repository is stored and opened; the second is not.
+pub const INIT_AFTER_FIRST_SLOT: &str = "init_after_first_slot";
+/// The key slots of a new repository are stored and opened; its record is not.
+pub const INIT_BEFORE_RECORD: &str = "init_before_record";
+/// A key slot is stored and was not opened yet.
+pub const KEY_AFTER_PUT: &str = "key_after_put";
+/// The slots of a new key epoch are there; the link that makes it count is not.
+pub const REVOKE_BEFORE_LINK: &str = "revoke_before_link";
+/// The new way in works; the old slot is about to go.
+pub const KEY_BEFORE_REMOVE: &str = "key_before_remove";
 
 /// Does what the environment asks for at `name`; usually nothing.
 ///

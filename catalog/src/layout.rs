@@ -61,6 +61,13 @@ impl Layout {
         key(&format!("keys/{epoch:04}/{slot}"))
     }
 
+    /// The key epoch and the name of the slot that lies at `key`.
+    pub fn key_slot_of(key: &ObjectKey) -> Option<(u32, &str)> {
+        let [epoch, slot] = parts(key.as_str().strip_prefix(Self::keys())?)?;
+        let number: u32 = epoch.parse().ok()?;
+        (Self::key_slot(number, slot) == *key).then_some((number, slot))
+    }
+
     /// Page `number` of the inventory of `timeline`.
     pub fn inventory_page(&self, timeline: TimelineId, number: u64) -> ObjectKey {
         self.key(format_args!("inventory/{timeline}/{number:08}"))

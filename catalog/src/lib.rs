@@ -41,6 +41,7 @@ mod error;
 #[cfg(test)]
 mod golden;
 mod repository_config;
+mod repository_record;
 mod segment_reader;
 
 pub use clock::{Clock, ManualClock, SystemClock};
@@ -48,6 +49,7 @@ pub use cluster::{Cluster, ClusterRecord};
 pub use cluster_name::ClusterName;
 pub use epoch::WriterEpoch;
 pub use error::{Cause, Error, Result};
-pub use repository::{Encryption, FORMAT, Repository};
+pub use repository::{OpenedRepository, Repository};
 pub use repository_config::{EncryptionSwitch, RepositoryConfig};
+pub use repository_record::{Encryption, FORMAT};
 pub use segment_reader::SegmentReader;

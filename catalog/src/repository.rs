@@ -3,41 +3,20 @@
 //! Its own record and its key slots are the objects that are not sealed: they must be readable before
 //! any key is. The record says which format the rest has; a format that this program does not have is
 //! refused, never guessed at.
+//!
+//! Invariant: the record is written last, when both key slots were seen to open.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::key::Keyring;
-use crate::layout::Layout;
+use crate::key::{self, KeySlots, Keyring};
 use crate::repository_config::RepositoryConfig;
+use crate::repository_record::{Encryption, RepositoryRecord};
 use crate::sealed::Sealing;
-use crate::store::{self, GetRange, IfMissing, ObjectClass, PutOptions, Store};
-use crate::{Error, Result};
-
-/// The format this program writes.
-pub const FORMAT: u32 = 1;
-
-/// Whether the objects of a repository are encrypted; in its record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Encryption {
-    /// They are checksummed but readable by whoever can read the store.
-    #[serde(rename = "off")]
-    Off,
-    /// They are, by AES-256-GCM.
-    #[serde(rename = "aes-256-gcm")]
-    Aes256Gcm,
-}
-
-/// What a repository says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct RepositoryRecord {
-    format: u32,
-    uuid: Uuid,
-    encryption: Encryption,
-}
+use crate::store::{self, IfMissing, Store};
+use crate::{Clock, Error, Result};
 
 /// An open repository.
 #[derive(Debug)]
@@ -47,71 +26,120 @@ pub struct Repository {
     sealing: Sealing,
 }
 
+/// What `open_or_create` did.
+#[derive(Debug)]
+pub struct OpenedRepository {
+    /// The repository.
+    pub repository: Repository,
+    /// Whether it was made now.
+    pub is_new: bool,
+    /// Key files that were made because they did not exist.
+    pub generated: Vec<PathBuf>,
+}
+
 impl Repository {
     /// Opens the repository that `config` names.
     pub async fn open(config: &RepositoryConfig) -> Result<Self> {
         let store = store::open(&config.location()?, IfMissing::Fail).await?;
-        Self::open_store(store, sealing(config)).await
+        Self::open_by(store, config).await
     }
 
-    /// Opens the repository that `config` names, making it first if there is none.
-    pub async fn open_or_create(config: &RepositoryConfig) -> Result<Self> {
+    /// Opens the repository that `config` names, making it first if there is none. May be run again
+    /// after any failure; of several that try at once, one makes it and the others open it.
+    pub async fn open_or_create(
+        config: &RepositoryConfig,
+        clock: &dyn Clock,
+    ) -> Result<OpenedRepository> {
         let store = store::open(&config.location()?, IfMissing::Create).await?;
-        Self::create_store(&store).await?;
-        Self::open_store(store, sealing(config)).await
-    }
-
-    /// Opens the repository in `store`.
-    pub async fn open_store(store: Arc<dyn Store>, sealing: Sealing) -> Result<Self> {
-        let key = Layout::repository();
-        let object = store.get(&key, GetRange::All).await.map_err(|error| {
-            if error.is_not_found() {
-                Error::NoRepository { location: store.location() }
-            } else {
-                error
+        match Self::open_by(Arc::clone(&store), config).await {
+            Err(Error::NoRepository { .. }) => {}
+            opened => {
+                let (is_new, generated) = (false, Vec::new());
+                return Ok(OpenedRepository { repository: opened?, is_new, generated });
             }
-        })?;
-        // The format comes first: a newer record may have fields that this program cannot read.
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
         }
-        let damaged =
-            |e: serde_json::Error| Error::Damaged { key: key.clone(), what: e.to_string() };
-        let Format { format } = serde_json::from_slice(&object.bytes).map_err(damaged)?;
-        if format != FORMAT {
-            return Err(Error::OtherFormat {
-                location: store.location(),
-                format,
-                supported: FORMAT,
-            });
-        }
-        let record: RepositoryRecord = serde_json::from_slice(&object.bytes).map_err(damaged)?;
-        match (record.encryption, sealing.keys.is_on()) {
-            (Encryption::Aes256Gcm, false) => Err(Error::NoKey { what: store.location() }),
-            // Whoever has a key expects that it is needed: the record is not believed against it.
-            (Encryption::Off, true) => Err(Error::Unencrypted { key }),
-            _ => Ok(Self { store, record, sealing }),
-        }
+        let generated = match (&config.encryption_key, &config.recovery_key) {
+            (None, _) => {
+                Self::create_unsealed(&store).await?;
+                Vec::new()
+            }
+            (Some(_), None) => {
+                return Err(Error::KeyRefused {
+                    what: "an encrypted repository is not made without repository.recovery_key"
+                        .to_owned(),
+                    hint: "name a second secret that is kept elsewhere: \
+                           when the only key is lost, so is everything",
+                });
+            }
+            (Some(encryption), Some(recovery)) => {
+                let created = key::create(&store, encryption, recovery, clock).await?;
+                let record = RepositoryRecord::new(created.repository, &created.keyring);
+                match record.create(store.as_ref()).await {
+                    Err(error) if error.is_already_exists() => {}
+                    made => made?,
+                }
+                created.generated
+            }
+        };
+        let repository = Self::open_by(store, config).await?;
+        Ok(OpenedRepository { repository, is_new: true, generated })
     }
 
-    /// Makes a repository in `store` unless there is one; of two that try at once, one wins.
+    /// Opens the repository in `store` with the secret that `config` names.
+    async fn open_by(store: Arc<dyn Store>, config: &RepositoryConfig) -> Result<Self> {
+        let record = RepositoryRecord::read(store.as_ref()).await?;
+        let keys = match (&config.encryption_key, record.encryption) {
+            (Some(source), Encryption::Aes256Gcm) => {
+                Box::pin(key::open(&store, record.uuid, source)).await?.keyring
+            }
+            (Some(_), Encryption::Off) => {
+                return Err(Error::Unencrypted { key: crate::layout::Layout::repository() });
+            }
+            (None, _) => Keyring::off(),
+        };
+        let sealing = Sealing { keys: Arc::new(keys), compression: config.compression };
+        Self::of(store, record, sealing)
+    }
+
+    /// Opens the repository in `store`, whose keys are known.
+    pub async fn open_store(store: Arc<dyn Store>, sealing: Sealing) -> Result<Self> {
+        let record = RepositoryRecord::read(store.as_ref()).await?;
+        Self::of(store, record, sealing)
+    }
+
+    fn of(store: Arc<dyn Store>, record: RepositoryRecord, sealing: Sealing) -> Result<Self> {
+        record.check(&sealing.keys, store.location())?;
+        Ok(Self { store, record, sealing })
+    }
+
+    /// Makes a repository that is not encrypted in `store` unless there is one; of two that try at
+    /// once, one wins.
     pub async fn create_store(store: &Arc<dyn Store>) -> Result<()> {
-        let record =
-            RepositoryRecord { format: FORMAT, uuid: Uuid::new_v4(), encryption: Encryption::Off };
-        let mut content = serde_json::to_vec_pretty(&record).unwrap_or_default();
-        content.push(b'\n');
-        match store
-            .put(
-                &Layout::repository(),
-                Bytes::from(content),
-                PutOptions::create(ObjectClass::Record),
-            )
-            .await
-        {
+        let record = RepositoryRecord::new(Uuid::new_v4(), &Keyring::off());
+        match record.create(store.as_ref()).await {
             Err(error) if error.is_already_exists() => Ok(()),
             other => other,
         }
+    }
+
+    /// As [`create_store`](Self::create_store), but never beside key slots: they say that somebody
+    /// wants encryption here.
+    async fn create_unsealed(store: &Arc<dyn Store>) -> Result<()> {
+        let slots = KeySlots::list(Arc::clone(store), None).await?;
+        if let Some((epoch, name)) = slots.names().next() {
+            return Err(Error::KeyRefused {
+                what: format!("there is a key slot {name} of key epoch {epoch}, and no repository"),
+                hint: "finish the `init` that was begun with a key, or begin at another place",
+            });
+        }
+        Self::create_store(store).await
+    }
+
+    /// The key slots of the repository that `config` names; needs no secret.
+    pub async fn key_slots(config: &RepositoryConfig) -> Result<KeySlots> {
+        let store = store::open(&config.location()?, IfMissing::Fail).await?;
+        let record = RepositoryRecord::read(store.as_ref()).await?;
+        KeySlots::list(store, Some(record.uuid)).await
     }
 
     /// Its identity.
@@ -133,8 +161,4 @@ impl Repository {
     pub fn keys(&self) -> &Keyring {
         &self.sealing.keys
     }
-}
-
-fn sealing(config: &RepositoryConfig) -> Sealing {
-    Sealing { keys: Arc::new(Keyring::off()), compression: config.compression }
 }

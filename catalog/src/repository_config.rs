@@ -51,6 +51,16 @@ impl RepositoryConfig {
         }
     }
 
+    /// An encrypted repository at `url` with its two secrets, everything else as it is by default.
+    pub fn encrypted(url: String, encryption: SecretSource, recovery: SecretSource) -> Self {
+        Self {
+            encryption: None,
+            encryption_key: Some(encryption),
+            recovery_key: Some(recovery),
+            ..Self::plain(url)
+        }
+    }
+
     /// Everything that is wrong with this section.
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> =

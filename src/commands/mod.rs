@@ -5,6 +5,7 @@ mod backup;
 mod demo;
 mod export;
 mod init;
+mod key;
 mod list;
 mod restore;
 mod run;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pgkeep_catalog::{Cluster, ClusterName, Repository};
 
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, KeyVerb, Verb};
 use crate::config::Config;
 use crate::exit::Exit;
 use crate::logging::{self, Verbosity};
@@ -75,6 +76,7 @@ pub(crate) fn run(cli: Cli) -> Exit {
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match &cli.verb {
         Verb::Version => return Ok(version::run(cli.format())),
+        Verb::Key(KeyVerb::Generate(arguments)) => return key::generate(arguments, cli.format()),
         Verb::Demo(_) => {}
         // One segment, one thread: starting more would take longer than the work.
         Verb::ArchiveGet(arguments) => {
@@ -101,6 +103,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
             Verb::Backup(arguments) => backup::run(&context, &arguments).await,
             Verb::List => list::run(&context).await,
             Verb::Status => status::run(&context).await,
+            Verb::Key(verb) => Box::pin(key::run(&context, verb)).await,
             Verb::Restore(arguments) => Box::pin(restore::run(&context, arguments)).await,
             Verb::Verify(arguments) => Box::pin(verify::run(&context, &arguments)).await,
             Verb::Export(arguments) => Box::pin(export::run(&context, &arguments)).await,

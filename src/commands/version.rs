@@ -1,6 +1,6 @@
 //! `pgkeep version`.
 
-use pgkeep_catalog::repository::FORMAT;
+use pgkeep_catalog::FORMAT;
 use serde_json::json;
 
 use crate::exit::Exit;

@@ -8,6 +8,7 @@ mod export;
 mod full_disk;
 mod gap;
 mod harness_itself;
+mod memory;
 mod promotion;
 mod reader;
 mod refusal;

@@ -84,6 +84,11 @@ pub(crate) fn derive<const N: usize>(input: &[u8], salt: Option<&[u8]>, info: &[
     output
 }
 
+/// Compares without telling by its time where the difference is.
+pub(crate) fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -125,44 +125,46 @@ impl<'a> FrameDecoder<'a> {
         Self { cipher, clear: Vec::new() }
     }
 
-    /// Appends the raw form of the frame that `entry` describes to `raw`, or says what is wrong with
-    /// it. The crc comes first, then the tag: what a decompressor makes of bytes that nobody wrote is
-    /// nobody's business.
+    /// Writes the raw form of the frame that `entry` describes into `raw`, which is as long as it, or
+    /// says what is wrong with it. The crc comes first, then the tag: what a decompressor makes of
+    /// bytes that nobody wrote is nobody's business.
     pub(super) fn decode(
         &mut self,
         entry: &FrameEntry,
         (number, is_last): (u64, bool),
         stored: &[u8],
-        raw: &mut Vec<u8>,
+        raw: &mut [u8],
     ) -> Result<(), &'static str> {
         if crc32fast::hash(stored) != entry.crc32 {
             return Err("crc32 differs");
         }
+        let FrameEntry { raw_length, codec, .. } = *entry;
+        let binding = FrameBinding { number, is_last, raw_length, codec: codec as u8 };
         let body = match self.cipher {
             None => stored,
+            Some(cipher) if codec == Codec::Stored => {
+                return cipher.open_frame(binding, stored, raw).ok_or("it is not authentic");
+            }
             Some(cipher) => {
-                self.clear.clear();
-                self.clear.extend_from_slice(stored);
-                let FrameEntry { raw_length, codec, .. } = *entry;
-                let binding = FrameBinding { number, is_last, raw_length, codec: codec as u8 };
-                cipher.open_frame(binding, &mut self.clear).ok_or("it is not authentic")?;
+                self.clear.resize(stored.len().saturating_sub(TAG_SIZE), 0);
+                let opened = cipher.open_frame(binding, stored, &mut self.clear);
+                opened.ok_or("it is not authentic")?;
                 &self.clear
             }
         };
-        let (start, length) = (raw.len(), entry.raw_length as usize);
-        if entry.codec == Codec::Stored {
-            raw.extend_from_slice(body);
-            return Ok(());
-        }
-        raw.resize(start + length, 0);
-        let room = raw.get_mut(start..).unwrap_or_default();
-        let decompressed = match entry.codec {
-            Codec::Zstd => {
-                Decompressor::new().and_then(|mut zstd| zstd.decompress_to_buffer(body, room)).ok()
+        let written = match codec {
+            Codec::Stored if body.len() == raw.len() => {
+                raw.copy_from_slice(body);
+                Some(body.len())
             }
-            _ => lz4_flex::block::decompress_into(body, room).ok(),
+            Codec::Stored => None,
+            Codec::Lz4 => lz4_flex::block::decompress_into(body, raw).ok(),
+            Codec::Zstd => {
+                let decompressor = Decompressor::new();
+                decompressor.and_then(|mut zstd| zstd.decompress_to_buffer(body, raw)).ok()
+            }
         };
-        if decompressed == Some(length) {
+        if written == Some(raw.len()) {
             Ok(())
         } else {
             Err("it does not decompress to its length")
@@ -195,7 +197,7 @@ mod tests {
     }
 
     fn decode(entry: &FrameEntry, stored: &[u8]) -> Result<Vec<u8>, &'static str> {
-        let mut raw = Vec::new();
+        let mut raw = vec![0; entry.raw_length as usize];
         FrameDecoder::new(None).decode(entry, (0, true), stored, &mut raw)?;
         Ok(raw)
     }

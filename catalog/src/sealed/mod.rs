@@ -21,9 +21,12 @@
 //! In an encrypted repository, frames and tail are encrypted with keys of the object's own; how is
 //! told in [`protection`]. `docs/format.md` tells it to who has no Rust.
 
+mod body;
 mod canonical;
 mod compression;
 mod frame;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod header;
 mod kind;
 mod object;

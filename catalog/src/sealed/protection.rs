@@ -21,6 +21,7 @@
 
 use std::fmt;
 
+use aes_gcm::aead::inout::InOutBuf;
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce, Tag};
 use minicbor::{Decode, Encode};
@@ -28,7 +29,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::Header;
-use crate::key::{Keyring, RepositoryKey, derive};
+use crate::key::{Keyring, RepositoryKey, derive, is_equal};
 use crate::store::ObjectKey;
 use crate::{Error, Result};
 
@@ -167,10 +168,15 @@ impl ObjectCipher {
         stored.extend_from_slice(&tag.expect("a frame is shorter than 64 GiB"));
     }
 
-    /// Decrypts a stored frame in place; what is left is without the tag. None if it is not authentic.
-    pub(super) fn open_frame(&self, binding: FrameBinding, stored: &mut Vec<u8>) -> Option<()> {
+    /// Decrypts a stored frame into `clear`, which is shorter by the tag. None if it is not authentic.
+    pub(super) fn open_frame(
+        &self,
+        binding: FrameBinding,
+        stored: &[u8],
+        clear: &mut [u8],
+    ) -> Option<()> {
         let (nonce, aad) = self.frame_nonce(binding);
-        open(&self.frames, &nonce, &aad, stored)
+        open(&self.frames, &nonce, &aad, stored, clear)
     }
 
     /// Encrypts the tail.
@@ -183,9 +189,11 @@ impl ObjectCipher {
         tail.extend_from_slice(&sealed.expect("a tail is shorter than 64 GiB"));
     }
 
-    /// Decrypts the tail in place. None if it is not authentic.
-    pub(super) fn open_tail(&self, tail: &mut Vec<u8>) -> Option<()> {
-        open(&self.tail, &nonce(0, Purpose::Tail), &self.header_digest, tail)
+    /// Decrypts the tail. None if it is not authentic.
+    pub(super) fn open_tail(&self, stored: &[u8]) -> Option<Vec<u8>> {
+        let mut clear = vec![0; stored.len().checked_sub(TAG_SIZE)?];
+        open(&self.tail, &nonce(0, Purpose::Tail), &self.header_digest, stored, &mut clear)?;
+        Some(clear)
     }
 
     fn frame_nonce(&self, binding: FrameBinding) -> (Nonce<aes_gcm::aead::consts::U12>, [u8; 37]) {
@@ -228,17 +236,11 @@ fn open(
     cipher: &Aes256Gcm,
     nonce: &Nonce<aes_gcm::aead::consts::U12>,
     aad: &[u8],
-    sealed: &mut Vec<u8>,
+    sealed: &[u8],
+    clear: &mut [u8],
 ) -> Option<()> {
-    let length = sealed.len().checked_sub(TAG_SIZE)?;
-    let (content, tag) = sealed.split_at_mut(length);
-    let tag = Tag::try_from(&*tag).ok()?;
-    cipher.decrypt_inout_detached(nonce, aad, content.into(), &tag).ok()?;
-    sealed.truncate(length);
-    Some(())
-}
-
-/// Compares without telling by its time where the difference is.
-fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+    let (content, tag) = sealed.split_at_checked(clear.len())?;
+    let tag = Tag::try_from(tag).ok()?;
+    let buffer = InOutBuf::new(content, clear).ok()?;
+    cipher.decrypt_inout_detached(nonce, aad, buffer, &tag).ok()
 }

@@ -127,8 +127,7 @@ impl Footer {
         let Some(cipher) = cipher else {
             return canonical::decode(stored).ok_or("its index cannot be read");
         };
-        let mut clear = stored.to_vec();
-        cipher.open_tail(&mut clear).ok_or("its index is not authentic")?;
+        let clear = cipher.open_tail(stored).ok_or("its index is not authentic")?;
         canonical::decode(&clear).ok_or("its index cannot be read")
     }
 

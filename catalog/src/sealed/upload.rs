@@ -5,16 +5,18 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::mpsc;
 
+use super::body::Body;
+use super::header::HEADER_SIZE_MAX;
 use super::{FRAME_SIZE, Header, Sealed, Sealer, Sealing};
 use crate::Result;
 use crate::store::{ObjectKey, PutMode, PutOptions, Store, Upload, blocking};
 
 /// An object whose stored form is not larger goes into the store by a single request, which can be
-/// repeated as a whole.
-const SINGLE_PUT_SIZE_MAX: usize = 1024 * 1024;
+/// repeated as a whole: a segment of 16 MiB that does not compress, with its index.
+const SINGLE_PUT_SIZE_MAX: usize = (16 << 20) + (64 << 10);
 
 /// Stored parts on their way: enough to compress one while another is being sent.
 const PARTS_MAX: usize = 4;
@@ -67,10 +69,12 @@ pub async fn write(
     extra: Vec<u8>,
 ) -> Result<Sealed> {
     let key = header.key.clone();
+    let raw_length: usize = chunks.iter().map(Bytes::len).sum();
+    let room = SINGLE_PUT_SIZE_MAX.min(raw_length + HEADER_SIZE_MAX + extra.len());
     let how = PutOptions { mode, class: header.kind.class() };
     let (parts, stored) = mpsc::channel(PARTS_MAX);
     let sealing = blocking(move || Ok(seal(header, &sealing, &chunks, &extra, &parts)));
-    let (sealed, ()) = tokio::try_join!(sealing, send(&*store, &key, how, stored))?;
+    let (sealed, ()) = tokio::try_join!(sealing, send(&*store, &key, how, room, stored))?;
     Ok(sealed.expect("the store took every part"))
 }
 
@@ -99,11 +103,12 @@ async fn send(
     store: &dyn Store,
     key: &ObjectKey,
     how: PutOptions,
+    room: usize,
     mut parts: mpsc::Receiver<Bytes>,
 ) -> Result<()> {
-    let mut first = BytesMut::new();
+    let mut first = Body::with_room(room);
     while let Some(part) = parts.recv().await {
-        first.extend_from_slice(&part);
+        first.append(&part);
         if first.len() > SINGLE_PUT_SIZE_MAX {
             let mut upload = store.upload(key, how).await?;
             upload.write(first.freeze()).await?;
