@@ -24,13 +24,13 @@ use crate::gap::Gap;
 use crate::heartbeat::Heartbeat;
 use crate::history::{self, Histories};
 use crate::key::{Keyring, RepositoryKey};
-use crate::layout::{Layout, WriterKind};
+use crate::layout::WriterKind;
 use crate::piece::{Piece, WalRun};
+use crate::repository_record::RepositoryRecord;
 use crate::sealed::{Compression, FRAME_SIZE, Kind, Sealing};
 use crate::segment::{self, ArchivedSegment};
 use crate::store::{
-    GetRange, IfMissing, LocalStore, ObjectClass, PutMode, PutOptions, Store, StoreExt,
-    StoreLocation, open,
+    GetRange, IfMissing, LocalStore, PutMode, Store, StoreExt, StoreLocation, open,
 };
 use crate::{Cluster, ClusterRecord, Repository, WriterEpoch};
 
@@ -66,15 +66,9 @@ impl Variant {
         Sealing { keys: Arc::new(keys), compression }
     }
 
-    fn record(self) -> String {
-        let encryption = match self {
-            Self::Plain => "off",
-            Self::Encrypted => "aes-256-gcm",
-        };
-        let uuid = "00112233-4455-6677-8899-aabbccddeeff";
-        format!(
-            "{{\n  \"format\": 1,\n  \"uuid\": \"{uuid}\",\n  \"encryption\": \"{encryption}\"\n}}\n"
-        )
+    fn record(self) -> RepositoryRecord {
+        let uuid = "00112233-4455-6677-8899-aabbccddeeff".parse().unwrap();
+        RepositoryRecord::new(uuid, &self.sealing(Compression::None).keys)
     }
 }
 
@@ -197,8 +191,7 @@ async fn make_the_golden_repository() {
 
 async fn make(variant: Variant, cluster_record: ClusterRecord) {
     let store: Arc<dyn Store> = Arc::new(LocalStore::create(&variant.root()).unwrap());
-    let record = PutOptions::create(ObjectClass::Record);
-    store.put(&Layout::repository(), variant.record().into(), record).await.unwrap();
+    variant.record().create(store.as_ref()).await.unwrap();
     let sealing = variant.sealing(Compression::Lz4);
     let repository = Repository::open_store(Arc::clone(&store), sealing).await.unwrap();
     let name = "main".parse().unwrap();

@@ -16,6 +16,7 @@ Needs Python 3.9, `cryptography` and `lz4`; `zstandard` for objects that are com
 """
 import argparse
 import base64
+import hmac
 import json
 import os
 import struct
@@ -338,6 +339,11 @@ class Repository:
         self.keys = {1: raw_key} if raw_key else {}
         if secret:
             self.open_slots(secret)
+        if self.is_encrypted:
+            label = b"pgkeep/1 repository record"
+            message = label + struct.pack("<I", 1) + self.uuid.bytes + about["encryption"].encode()
+            mac = hmac.new(hkdf(self.key(1), None, label, 32), message, "sha256").digest()
+            must(mac == base64.b64decode(about.get("mac", "")), "the mac of the record differs")
 
     def open_slots(self, secret):
         secret = secret_of(secret)

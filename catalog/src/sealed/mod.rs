@@ -19,7 +19,7 @@
 //!   the stored bytes, which needs no key.
 //!
 //! In an encrypted repository, frames and tail are encrypted with keys of the object's own; how is
-//! told in [`protection`]. `docs/format.md` tells it to who has no Rust.
+//! told in `protection.rs`. `docs/format.md` tells it to who has no Rust.
 
 mod body;
 mod canonical;

@@ -16,6 +16,7 @@ use super::report::{Finding, Report, Totals, VerifyState};
 use crate::backup::BackupId;
 use crate::cluster::{Cluster, ClusterRecord, decode};
 use crate::coverage::Coverage;
+use crate::key::{KeySlots, SlotName};
 use crate::layout::Layout;
 use crate::sealed::{Kind, Origin, SealedObject};
 use crate::store::{Listed, ObjectKey};
@@ -49,6 +50,8 @@ pub struct Verifier {
 enum Outcome {
     Sound(Place, Kind, Seen),
     Unread(Place, Kind, Error),
+    /// A key slot that cannot be read.
+    Slot(Error),
     /// Belongs to the repository itself, or to a cluster that was not asked for.
     Other,
     Unknown,
@@ -189,8 +192,11 @@ impl Verifier {
     }
 
     async fn verify(&self, key: &ObjectKey) -> Outcome {
-        if *key == Layout::repository() || key.as_str().starts_with(Layout::keys()) {
+        if *key == Layout::repository() {
             return Outcome::Other;
+        }
+        if let Some((epoch, name)) = Layout::key_slot_of(key) {
+            return self.verify_slot(key, epoch, name).await;
         }
         let root = Self::root(key).and_then(|(root, ..)| self.places.get(&root));
         let place = match root {
@@ -206,6 +212,25 @@ impl Verifier {
         match place.verify(kind, key, is_full && !is_read_already).await {
             Ok(seen) => Outcome::Sound(place.clone(), kind, seen),
             Err(error) => Outcome::Unread(place.clone(), kind, error),
+        }
+    }
+
+    /// A key slot is where it belongs and can be read; which secret opens it, nobody here knows.
+    async fn verify_slot(&self, key: &ObjectKey, epoch: u32, name: &str) -> Outcome {
+        if !self.repository.keys().is_on() {
+            return Outcome::Unknown;
+        }
+        // A link to an older key is no slot: the keys at hand came through it.
+        let Ok(name) = name.parse::<SlotName>() else { return Outcome::Other };
+        let store = Arc::clone(self.repository.store());
+        let read = async {
+            let slots = KeySlots::list(store, Some(self.repository.uuid())).await?;
+            slots.read(epoch, &name).await
+        };
+        match read.await {
+            Ok(slot) if slot.key() == *key => Outcome::Other,
+            Ok(_) => Outcome::Unknown,
+            Err(error) => Outcome::Slot(error),
         }
     }
 
@@ -238,6 +263,12 @@ impl Verifier {
                 self.tally(&place).add_unread(kind, key, &layout, size);
                 self.fault(key, &error, &layout);
             }
+            Outcome::Slot(error) if error.is_retryable() => self.unchecked(key.to_string(), &error),
+            Outcome::Slot(error) => self.state.report.add_damaged(Finding {
+                key: key.to_string(),
+                what: text_of(&error),
+                lost: "everything, for who has only the secret of this slot".to_owned(),
+            }),
             Outcome::Unknown => self.state.report.add_damaged(Finding {
                 key: key.to_string(),
                 what: "nothing of ours has this name".to_owned(),
