@@ -22,6 +22,20 @@ has_certificates() {
         -e /etc/pki/tls/certs/ca-bundle.crt ]]
 }
 
+has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
+
+# What plays AWS KMS in a test, in a cache of its own.
+install_moto() {
+    local place=${XDG_CACHE_HOME:-${HOME:?}/.cache}/pgkeep/moto
+    ! has moto_server && [[ ! -e $place/installed ]] || return 0
+    echo "installing: moto, into $place"
+    rm -rf "$place"
+    mkdir -p "$(dirname "$place")"
+    python3 -m venv "$place"
+    "$place/bin/pip" install -q moto==5.2.1 flask==3.1.3 flask-cors==6.0.2
+    touch "$place/installed"
+}
+
 if ! has cargo; then
     echo "error: no Rust toolchain: cargo is not on PATH" >&2
     echo "hint: install it from https://rustup.rs" >&2
@@ -33,7 +47,11 @@ has make || missing+=(make)
 has cc || missing+=(gcc libc6-dev)
 has_certificates || missing+=(ca-certificates)
 has_postgres || missing+=(postgresql)
-((${#missing[@]})) || exit 0
+has moto_server || has_venv || missing+=(python3-venv)
+if ((${#missing[@]} == 0)); then
+    install_moto
+    exit 0
+fi
 
 if ! has apt-get; then
     echo "error: missing, by Debian's package names: ${missing[*]}" >&2
@@ -68,3 +86,4 @@ echo "installing: ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
+install_moto

@@ -8,6 +8,7 @@
 //! Archive     its repository, read by a stranger who has nothing else
 //! Ledger      a table under load, and what of it was committed before any moment
 //! SmallDisk   a disk that gets full
+//! Kms         AWS KMS, as moto plays it
 //! Child       anything of these that runs beside the test
 //! ```
 //!
@@ -22,6 +23,7 @@ mod child;
 mod command;
 mod control;
 mod installation;
+mod kms;
 mod ledger;
 mod pgkeep;
 mod postgres;
@@ -36,6 +38,7 @@ pub(crate) use self::{
     archive::Archive,
     child::Child,
     command::run,
+    kms::Kms,
     ledger::{Ledger, XactEnd},
     pgkeep::Pgkeep,
     postgres::{Postgres, StopMode},
