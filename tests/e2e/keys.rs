@@ -240,7 +240,7 @@ fn files_with(directory: &Path, texts: &[&str]) -> Vec<PathBuf> {
             found.extend(files_with(&path, texts));
         } else if let Ok(bytes) = fs::read(&path) {
             let holds = |text: &&str| bytes.windows(text.len()).any(|part| part == text.as_bytes());
-            if texts.iter().any(|text| holds(text)) {
+            if texts.iter().any(holds) {
                 found.push(path);
             }
         }
