@@ -115,7 +115,9 @@ impl Tour {
         self.client("pgbench", &["-q", "-i", "-s", SCALE]).await?;
         self.write_config()?;
 
-        self.say("pgkeep: register the cluster, stream its WAL, take a base backup.");
+        self.say(
+            "pgkeep: an encrypted repository; register the cluster, stream WAL, take a backup.",
+        );
         self.pgkeep(&["init"]).await?;
         let daemon = self.daemon()?;
         self.pgkeep(&["backup"]).await?;
@@ -165,10 +167,12 @@ impl Tour {
 
     fn write_config(&self) -> anyhow::Result<()> {
         let config = format!(
-            "[repository]\nurl = \"file://{}/repository\"\nencryption = \"off\"\n\n\
+            "[repository]\nurl = \"file://{directory}/repository\"\n\
+             encryption_key = \"file:{directory}/key\"\n\
+             recovery_key = \"file:{directory}/recovery.key\"\n\n\
              [cluster.demo]\nupstream = \"host={} port={PORT} user=postgres\"\n",
-            self.directory.display(),
-            self.server.directory().display()
+            self.server.directory().display(),
+            directory = self.directory.display(),
         );
         Ok(std::fs::write(self.config(), config)?)
     }

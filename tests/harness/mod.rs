@@ -12,6 +12,7 @@
 //! ObjectServer, Bucket   a server of objects that all tests share, and a bucket of one test in it
 //! SigningServer   another one that checks signatures
 //! Wire        the way to such a server, with faults
+//! Kms         AWS KMS, as moto plays it
 //! Child       anything of these that runs beside the test
 //! ```
 //!
@@ -24,10 +25,12 @@
 mod account;
 mod archive;
 mod bucket;
+mod cache;
 mod child;
 mod command;
 mod control;
 mod installation;
+mod kms;
 mod ledger;
 mod object_server;
 mod pgkeep;
@@ -47,6 +50,7 @@ pub(crate) use self::{
     bucket::Bucket,
     child::Child,
     command::run,
+    kms::Kms,
     ledger::{Ledger, XactEnd},
     object_server::ObjectServer,
     pgkeep::Pgkeep,

@@ -1,6 +1,7 @@
 //! The program under test, with a configuration, a repository and perhaps a daemon.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -111,6 +112,33 @@ state = "{state}"
 "#,
             state = self.directory.join("state").display(),
         ));
+    }
+
+    /// Encrypts the repository, which must not exist yet, with the secrets at these two sources.
+    pub(crate) fn set_keys(&self, daily: &str, spare: Option<&str>) {
+        let config = fs::read_to_string(self.config()).unwrap();
+        let is_about_keys = |line: &&str| {
+            ["encryption", "recovery_key"].iter().any(|field| line.starts_with(field))
+        };
+        let rest: Vec<&str> = config.lines().filter(|line| !is_about_keys(line)).collect();
+        let spare = spare.map(|spare| format!("recovery_key = \"{spare}\"\n"));
+        let keys = format!("encryption_key = \"{daily}\"\n{}", spare.unwrap_or_default());
+        let config = rest.join("\n").replace("[repository]\n", &format!("[repository]\n{keys}"));
+        self.write_config(&config);
+    }
+
+    /// The source that is the file `name` beside the configuration, which may not exist.
+    pub(crate) fn secret_source(&self, name: &str) -> String {
+        format!("file:{}", self.directory.join(name).display())
+    }
+
+    /// Writes a secret that only pgkeep may read. Gives its source.
+    pub(crate) fn write_secret(&self, name: &str, text: &str) -> String {
+        let path = self.directory.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        account::give(&path);
+        self.secret_source(name)
     }
 
     /// Replaces the configuration.

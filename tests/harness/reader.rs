@@ -1,9 +1,10 @@
 //! The independent reader: `tests/reader/pgkeep_reader.py`, with the packages it needs.
 
-use std::env;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use super::cache::cache;
 
 /// The reader of one repository. It runs as we do, not as the servers do.
 #[derive(Debug)]
@@ -35,9 +36,7 @@ impl Reader {
 }
 
 fn python() -> PathBuf {
-    let cache = env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
-    let python = cache.expect("HOME is set").join("pgkeep-tests/reader/bin/python");
+    let python = cache().join("reader/bin/python");
     assert!(python.exists(), "{} is missing: run tests/reader/setup.sh", python.display());
     python
 }

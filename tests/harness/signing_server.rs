@@ -3,10 +3,10 @@
 //! It knows neither tags nor storage classes nor versions. `tests/stores/install.sh all` builds it.
 
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
 use std::process::Command;
 
 use super::bucket::{ACCESS_KEY, SECRET_KEY};
+use super::cache::cache;
 use super::child::Child;
 use super::workdir::Workdir;
 
@@ -44,12 +44,4 @@ impl SigningServer {
     pub(crate) fn endpoint(&self) -> &str {
         &self.endpoint
     }
-}
-
-fn cache() -> PathBuf {
-    let from = |name, below: &str| Some(PathBuf::from(std::env::var_os(name)?).join(below));
-    from("PGKEEP_TEST_CACHE", "")
-        .or_else(|| from("XDG_CACHE_HOME", "pgkeep-tests"))
-        .or_else(|| from("HOME", ".cache/pgkeep-tests"))
-        .expect("a home directory is named")
 }

@@ -3,7 +3,7 @@
 # stays as it is. What is there already is not touched.
 set -euo pipefail
 
-place=${XDG_CACHE_HOME:-$HOME/.cache}/pgkeep-tests/reader
+place=${PGKEEP_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pgkeep-tests}/reader
 [[ -x $place/bin/python ]] &&
     "$place/bin/python" -c 'import blake3, cryptography, lz4, zstandard' 2>/dev/null && exit 0
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the object stores that tests run against, into a cache that outlives a checkout.
 #
-#   install.sh          LocalStack's S3, from PyPI: about 35 s, once
+#   install.sh          LocalStack's S3 and moto's KMS, from PyPI: about 60 s, once
 #   install.sh all      besides, s3s-fs from crates.io, which checks signatures: minutes, once
 #
 # Nothing outside the cache is touched.
@@ -31,6 +31,17 @@ install_localstack() {
     touch "$place/installed-4.3.0"
 }
 
+install_moto() {
+    local place=$cache/moto
+    [[ -e $place/installed-5.2.1 ]] && return
+    echo "installing: moto 5.2.1 into $place"
+    rm -rf "$place"
+    python3 -m venv "$place"
+    "$place/bin/pip" install --quiet --disable-pip-version-check \
+        moto==5.2.1 flask==3.1.3 flask-cors==6.0.2
+    touch "$place/installed-5.2.1"
+}
+
 install_crate() { # name version cargo-options…
     local name=$1 version=$2
     local place=$cache/$name-$version
@@ -43,6 +54,7 @@ install_crate() { # name version cargo-options…
 }
 
 install_localstack
+install_moto
 if [[ ${1:-} == all ]]; then
     install_crate s3s-fs "$s3s_version" --features binary
 fi

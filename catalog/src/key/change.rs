@@ -134,7 +134,7 @@ impl<'a> KeyChange<'a> {
             }
         };
         failpoint::hit(failpoint::KEY_BEFORE_REMOVE);
-        self.slots.remove(epoch, name).await?;
+        self.remove_old(epoch, name).await?;
         Ok(made)
     }
 
@@ -179,7 +179,7 @@ impl<'a> KeyChange<'a> {
         }
         failpoint::hit(failpoint::KEY_BEFORE_REMOVE);
         if let Some(name) = revoked {
-            self.slots.remove(exposed_epoch, name).await?;
+            self.remove_old(exposed_epoch, name).await?;
         }
         let made: Vec<SlotName> = kept.iter().map(|(name, _)| name.clone()).collect();
         let left = self.slots.names_of(exposed_epoch).filter(|name| Some(*name) != revoked);
@@ -283,6 +283,21 @@ impl<'a> KeyChange<'a> {
         })
     }
 
+    /// Removes a slot in whose place there is a new one that works.
+    async fn remove_old(&self, epoch: u32, name: &SlotName) -> Result<()> {
+        self.slots.remove(epoch, name).await.map_err(|error| match error {
+            Error::Denied { source, .. } => Error::KeyRefused {
+                what: format!(
+                    "the new slots work, and the old slot {name} of key epoch {epoch} could not be \
+                     removed: {source}"
+                ),
+                hint: "a locked bucket keeps it until its retention ends; whoever has its secret \
+                       can open it until then, as any copy of it",
+            },
+            error => error,
+        })
+    }
+
     async fn opens(&self, epoch: u32, name: &SlotName, secret: &Secret) -> Result<bool> {
         match self.slots.read(epoch, name).await {
             Ok(slot) => Ok(slot.open(secret).await?.is_some()),
@@ -305,9 +320,13 @@ impl<'a> KeyChange<'a> {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+    use bytes::Bytes;
+
     use super::super::fixture::Fixture;
     use super::*;
     use crate::SystemClock;
+    use crate::store::{GetRange, Listed, Object, ObjectKey, PutOptions, Store, Upload};
 
     fn name(text: &str) -> SlotName {
         text.parse().unwrap()
@@ -374,6 +393,60 @@ mod tests {
         let slot = begin(&repository).await.rotate(&name("encryption"), &new).await.unwrap();
         assert_eq!(slot.name().as_str(), "encryption-2");
         assert_eq!(begin(&repository).await.slots().names().count(), 2);
+    }
+
+    /// A store in which nothing may be deleted.
+    #[derive(Debug)]
+    struct Locked(Arc<dyn Store>);
+
+    #[async_trait]
+    impl Store for Locked {
+        async fn put(&self, key: &ObjectKey, body: Bytes, how: PutOptions) -> Result<()> {
+            self.0.put(key, body, how).await
+        }
+
+        async fn upload(&self, key: &ObjectKey, how: PutOptions) -> Result<Box<dyn Upload>> {
+            self.0.upload(key, how).await
+        }
+
+        async fn get(&self, key: &ObjectKey, range: GetRange) -> Result<Object> {
+            self.0.get(key, range).await
+        }
+
+        async fn head(&self, key: &ObjectKey) -> Result<u64> {
+            self.0.head(key).await
+        }
+
+        async fn list(
+            &self,
+            prefix: &str,
+            after: Option<&ObjectKey>,
+            limit: usize,
+        ) -> Result<Vec<Listed>> {
+            self.0.list(prefix, after, limit).await
+        }
+
+        async fn delete(&self, key: &ObjectKey) -> Result<()> {
+            let (what, source) = (format!("delete {key}"), "it is locked".into());
+            Err(Error::Denied { what, source })
+        }
+
+        fn location(&self) -> String {
+            self.0.location()
+        }
+    }
+
+    #[tokio::test]
+    async fn where_nothing_may_be_deleted_both_slots_work_and_that_is_told() {
+        let fixture = Fixture::with_repository().await;
+        let new = fixture.generate("new");
+        let plain = fixture.open("daily").await.unwrap();
+        let locked = Arc::new(Locked(Arc::clone(plain.store())));
+        let locked = Repository::open_store(locked, plain.sealing().clone()).await.unwrap();
+        let rotated = begin(&locked).await.rotate(&name("encryption"), &new).await;
+        is_refused(rotated, "could not be removed: it is locked");
+        fixture.open("new").await.unwrap();
+        fixture.open("daily").await.unwrap();
     }
 
     #[tokio::test]

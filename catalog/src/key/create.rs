@@ -127,7 +127,9 @@ mod tests {
     use std::fs;
 
     use super::super::fixture::Fixture;
-    use crate::Repository;
+    use super::*;
+    use crate::store::{Faulty, MemoryStore};
+    use crate::{Repository, SystemClock};
 
     #[tokio::test]
     async fn either_secret_opens_what_was_made() {
@@ -167,6 +169,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whatever_the_store_does_there_is_one_key_and_both_secrets_open_it() {
+        let fixture = Fixture::empty();
+        let (daily, spare) = (fixture.generate("daily"), fixture.generate("spare"));
+        let mut failures = 0;
+        for seed in 0..200 {
+            let store: Arc<dyn Store> = Arc::new(Faulty::seeded(MemoryStore::default(), seed, 300));
+            let mut seen: Vec<(Uuid, Keyring)> = Vec::new();
+            for _ in 0..40 {
+                match create(&store, &daily, &spare, &SystemClock).await {
+                    Ok(made) => seen.push((made.repository, made.keyring)),
+                    Err(_) => failures += 1,
+                }
+            }
+            let (repository, keyring) = seen.first().expect("a store that works now and then");
+            assert!(seen.iter().all(|(uuid, keys)| (uuid, keys) == (repository, keyring)));
+        }
+        assert!(failures > 1000, "only {failures} attempts failed");
+    }
+
+    #[tokio::test]
     async fn slots_of_somebody_else_are_left_alone() {
         let fixture = Fixture::empty();
         fixture.init("daily", "spare").await.unwrap();
@@ -177,7 +199,7 @@ mod tests {
         let error = fixture.init("other", "another").await.unwrap_err();
         assert!(error.to_string().contains("somebody else"), "{error}");
         let plain = crate::RepositoryConfig::plain(fixture.config("", "").url);
-        let error = Repository::open_or_create(&plain, &crate::SystemClock).await.unwrap_err();
+        let error = Repository::open_or_create(&plain, &SystemClock).await.unwrap_err();
         assert!(error.to_string().contains("key slot"), "{error}");
         assert_eq!(fs::read(fixture.object("keys/0001/encryption")).unwrap(), before);
         assert!(!fixture.object("repository").exists());
@@ -198,7 +220,7 @@ mod tests {
         let fixture = Fixture::empty();
         let mut config = fixture.config("daily", "spare");
         config.recovery_key = None;
-        let error = Repository::open_or_create(&config, &crate::SystemClock).await.unwrap_err();
+        let error = Repository::open_or_create(&config, &SystemClock).await.unwrap_err();
         assert!(error.to_string().contains("recovery_key"), "{error}");
         assert!(error.hint().is_some() && !fixture.path("daily").exists());
     }

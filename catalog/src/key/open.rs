@@ -49,7 +49,7 @@ async fn wrong_key(
     secret: &Secret,
 ) -> Error {
     let (secret_name, location) = (source.to_string(), store.location());
-    for epoch in (FIRST_EPOCH..slots.active()).rev() {
+    for epoch in slots.epochs_before(slots.active()).rev() {
         // Whatever else is wrong with slots that no longer count changes nothing here.
         if let Ok(Some((slot, _))) = slots.find(epoch, secret).await {
             let slot = slot.to_string();
@@ -108,6 +108,16 @@ mod tests {
         assert!(after.contains('='));
         let error = fixture.open("daily").await.unwrap_err();
         assert!(matches!(error, Error::Damaged { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_link_that_somebody_planted_is_a_fast_end() {
+        let fixture = Fixture::with_repository().await;
+        let planted = fixture.object("keys/4294967295");
+        fs::create_dir(&planted).unwrap();
+        fs::write(planted.join("previous"), "{}").unwrap();
+        let error = fixture.open("daily").await.unwrap_err();
+        assert!(matches!(error, Error::RevokedKey { .. }), "{error}");
     }
 
     #[tokio::test]

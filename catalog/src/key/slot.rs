@@ -399,6 +399,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_at_the_place_of_a_slot_do_harm(at in 0..GOLDEN.len(), byte: u8) {
+            let mut json = GOLDEN.as_bytes().to_vec();
+            json[at] = byte;
+            if let Ok(slot) = decode(&json) {
+                proptest::prop_assert!(KeySlot::decode(&slot.key(), None, &slot.encode()).is_ok());
+            }
+            drop(decode(&json[at..]));
+        }
+    }
+
     #[tokio::test]
     async fn the_format_of_a_slot_does_not_change() {
         let key = RepositoryKey::from_bytes(1, Zeroizing::new([9; 32]));

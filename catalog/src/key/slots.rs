@@ -69,6 +69,12 @@ impl KeySlots {
         linked.map_or(FIRST_EPOCH, |(epoch, _)| *epoch)
     }
 
+    /// The epochs before `epoch` of which anything is there, oldest first. Numbers are not counted
+    /// through: whoever writes to the store may have made up any.
+    pub(super) fn epochs_before(&self, epoch: u32) -> impl DoubleEndedIterator<Item = u32> {
+        self.epochs.range(..epoch).map(|(epoch, _)| *epoch)
+    }
+
     /// All slots, from the oldest epoch to the newest; after the active one those of a revocation that
     /// was not finished.
     pub fn names(&self) -> impl Iterator<Item = (u32, &SlotName)> {

@@ -30,7 +30,7 @@ pub(super) struct Stretch {
 }
 
 impl Default for Stretch {
-    /// 256 MiB and three passes: under a second on one core, and dear to who must try millions.
+    /// 256 MiB and three passes: about a second of one core, and dear to who must try millions.
     fn default() -> Self {
         Self { memory_kib: 256 << 10, passes: 3, lanes: 1 }
     }
