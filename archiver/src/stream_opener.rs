@@ -13,9 +13,7 @@ use pgkeep_catalog::inventory::Stand;
 use pgkeep_catalog::piece::Piece;
 use pgkeep_catalog::segment::ArchivedSegment;
 use pgkeep_catalog::{Clock, Cluster, WriterEpoch, segment};
-use pgkeep_proto::{
-    Conninfo, Lsn, SegmentName, SegmentSize, TimelineHistory, TimestampTz,
-};
+use pgkeep_proto::{Conninfo, Lsn, SegmentName, SegmentSize, TimelineHistory, TimestampTz};
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -1,12 +1,16 @@
 //! From end to end: what a server committed is what comes back.
 
 mod backup;
+mod confirm;
 mod crash;
 mod crash_steps;
 mod damage;
+mod epoch;
 mod full_disk;
 mod gap;
 mod harness_itself;
+mod incarnation;
+mod inventory;
 mod promotion;
 mod refusal;
 mod restore_archive_get;

@@ -8,6 +8,7 @@
 //! Archive     its repository, read by a stranger who has nothing else
 //! Ledger      a table under load, and what of it was committed before any moment
 //! SmallDisk   a disk that gets full
+//! InProcess   an archiver inside the test, on a CountingStore
 //! Child       anything of these that runs beside the test
 //! ```
 //!
@@ -21,6 +22,8 @@ mod archive;
 mod child;
 mod command;
 mod control;
+mod counting_store;
+mod in_process;
 mod installation;
 mod ledger;
 mod pgkeep;
@@ -36,6 +39,8 @@ pub(crate) use self::{
     archive::Archive,
     child::Child,
     command::run,
+    counting_store::CountingStore,
+    in_process::InProcess,
     ledger::{Ledger, XactEnd},
     pgkeep::Pgkeep,
     postgres::{Postgres, StopMode},

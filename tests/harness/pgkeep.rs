@@ -63,7 +63,7 @@ interval = "200ms"
 state = "{state}"
 "#,
             repository = self.repository().display(),
-            state = self.directory.join("state").display(),
+            state = self.state().display(),
         ));
     }
 
@@ -165,6 +165,11 @@ state = "{state}"
     /// The directory that is the repository.
     pub(crate) fn repository(&self) -> PathBuf {
         self.directory.join("repository")
+    }
+
+    /// The state directory of its daemon.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.directory.join("state")
     }
 
     /// Its configuration file.
