@@ -90,7 +90,8 @@ impl ConfigError {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct DaemonConfig {
-    /// Directory for the control socket. Default `/var/lib/pgkeep` for a configuration under /etc,
+    /// Directory for the control socket, the witness of the inventory and the reason why the daemon
+    /// ended. Default `/var/lib/pgkeep` for a configuration under /etc,
     /// else `pgkeep.state` beside the configuration.
     state: Option<PathBuf>,
     /// The user that runs Postgres, and that pgkeep becomes when root calls it. Default `postgres`.
@@ -125,7 +126,7 @@ pub(crate) struct Config {
     pub repository: RepositoryConfig,
     /// The clusters, with how WAL of each is shipped.
     pub clusters: BTreeMap<ClusterName, ClusterSettings>,
-    /// Directory for the control socket.
+    /// Directory for the control socket and what the daemon remembers.
     pub state: PathBuf,
     /// The user that runs Postgres.
     pub user: String,

@@ -8,6 +8,7 @@ mod cli;
 mod commands;
 mod config;
 mod exit;
+mod last_words;
 mod logging;
 mod output;
 mod privilege;

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Context;
 use crate::exit::Exit;
+use crate::last_words::LastWords;
 
 pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch().context("catch signals")?;
@@ -33,11 +34,11 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
     for name in names {
         let settings = context.config.cluster(&name)?;
         let conninfo = settings.cluster.conninfo(name.as_str())?;
-        let cluster = Arc::new(Cluster::open(Arc::clone(&repository), name).await?);
+        let cluster = Arc::new(Cluster::open(Arc::clone(&repository), name.clone()).await?);
         let (slot, ship) = (settings.cluster.slot.clone(), settings.ship.clone());
         let witness = Witness::path(&context.config.state, &cluster);
         let archiver = Archiver::new(cluster, conninfo, slot, ship, Arc::clone(&clock));
-        archivers.push(archiver.with_witness(witness));
+        archivers.push((name, archiver.with_witness(witness)));
     }
     let state = &context.config.state;
     std::fs::DirBuilder::new()
@@ -46,9 +47,9 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
         .create(state)
         .with_context(|| format!("create the state directory {}", state.display()))?;
     let daemon = Daemon {
-        archivers: archivers.iter().map(Archiver::handle).collect(),
+        archivers: archivers.iter().map(|(_, archiver)| archiver.handle()).collect(),
         since: TimestampTz::from_timestamp(clock.now()),
-        clock,
+        clock: Arc::clone(&clock),
     };
     // Bound before a byte is written: two daemons with one state directory are one too many.
     let control = ControlServer::bind(&context.config.control_socket(), daemon).await?;
@@ -59,12 +60,24 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
     let mut beside = JoinSet::new();
     beside.spawn(control.run(finished.clone()));
     beside.spawn(signals.pass_on(stop.clone(), finished.clone()));
-    for archiver in archivers {
-        tasks.spawn(archiver.run(stop.clone()));
+    for (name, archiver) in archivers {
+        LastWords::forget(state, &name).context("forget why archiving ended before")?;
+        let stop = stop.clone();
+        tasks.spawn(async move { (name, archiver.run(stop).await) });
     }
     let mut result = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        let ended = ended.context("the archiver panicked").and_then(|ended| Ok(ended?));
+        let ended = match ended {
+            Ok((name, ended)) => ended.map_err(|error| {
+                let error = anyhow::Error::from(error);
+                let words = LastWords::new(TimestampTz::from_timestamp(clock.now()), &error);
+                if let Err(error) = words.write(state, &name) {
+                    tracing::warn!(%error, "why archiving ended could not be written down");
+                }
+                error
+            }),
+            Err(error) => Err(error).context("the archiver panicked"),
+        };
         if result.is_ok() {
             result = ended;
         }

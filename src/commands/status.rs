@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::Context;
 use crate::exit::Exit;
+use crate::last_words::LastWords;
 use crate::output;
 
 pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
@@ -59,6 +60,8 @@ async fn from_repository(context: &Context) -> anyhow::Result<Status> {
             }
             Err(error) => tracing::warn!(%error, "the witness of the inventory cannot be read"),
         }
+        let words = LastWords::read(&context.config.state, cluster.name());
+        known.alerts.extend(words.map(LastWords::into_alert));
         status.clusters.push(known);
     }
     Ok(status)

@@ -1,13 +1,20 @@
 //! From end to end: what a server committed is what comes back.
 
 mod backup;
+mod confirm;
 mod crash;
 mod crash_steps;
 mod damage;
+mod epoch;
 mod export;
 mod full_disk;
+mod full_disk;
+mod gap;
 mod gap;
 mod harness_itself;
+mod harness_itself;
+mod incarnation;
+mod inventory;
 mod key_steps;
 mod keys;
 mod kms;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Pgkeep, Postgres, Workdir, wait_for};
 
-const CLUSTER: [&str; 20] = [
+const CLUSTER: [&str; 21] = [
     "name",
     "system_id",
     "incarnation",
@@ -23,6 +23,7 @@ const CLUSTER: [&str; 20] = [
     "slot",
     "gaps",
     "coverage",
+    "inventory",
     "last_backup",
     "last_verify",
     "last_drill",

@@ -13,6 +13,7 @@
 //! SigningServer   another one that checks signatures
 //! Wire        the way to such a server, with faults
 //! Kms         AWS KMS, as moto plays it
+//! InProcess   an archiver inside the test, on a CountingStore
 //! Child       anything of these that runs beside the test
 //! ```
 //!
@@ -29,6 +30,8 @@ mod cache;
 mod child;
 mod command;
 mod control;
+mod counting_store;
+mod in_process;
 mod installation;
 mod kms;
 mod ledger;
@@ -50,6 +53,8 @@ pub(crate) use self::{
     bucket::Bucket,
     child::Child,
     command::run,
+    counting_store::CountingStore,
+    in_process::InProcess,
     kms::Kms,
     ledger::{Ledger, XactEnd},
     object_server::ObjectServer,

@@ -110,7 +110,7 @@ interval = "200ms"
 [daemon]
 state = "{state}"
 "#,
-            state = self.directory.join("state").display(),
+            state = self.state().display(),
         ));
     }
 
@@ -240,6 +240,11 @@ state = "{state}"
     /// The directory that is the repository.
     pub(crate) fn repository(&self) -> PathBuf {
         self.directory.join("repository")
+    }
+
+    /// The state directory of its daemon.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.directory.join("state")
     }
 
     /// Its configuration file.
