@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test lint fmt clippy nextest doc tidy bench setup
+.PHONY: help demo test lint fmt clippy nextest doc tidy bench setup test-stores
 
 # Without nextest there are no test groups: this bounds how many servers run at once.
 export RUST_TEST_THREADS ?= 4
@@ -34,6 +34,10 @@ nextest: setup ## all tests, with nextest where it is installed
 
 test-%: setup ## whole-system tests whose name holds %, with their output
 	$(RUN_TESTS) --test whole $* $(SHOW_OUTPUT)
+
+test-stores: setup ## tests on servers of object stores that take a minute to install
+	tests/stores.sh
+	cargo test --locked --test whole -- --ignored --nocapture
 
 doc: setup ## the documentation of all crates, warnings are errors
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps --document-private-items

@@ -36,6 +36,8 @@ pub(crate) enum Verb {
     Demo(DemoArgs),
     /// Create the repository, register the cluster, make its replication slot
     Init,
+    /// Try the repository's store like a doctor, and say whether it is safe to use
+    Check,
     /// The daemon: stream WAL into the repository until stopped
     Run,
     /// Take a base backup

@@ -36,6 +36,8 @@ pub(crate) enum Exit {
     SlotInUse = 11,
     /// A restored server did not reach what was asked.
     Short = 12,
+    /// `check` only: the store is not safe to use.
+    Unsafe = 13,
     /// The command line cannot be understood.
     Usage = 64,
     /// The configuration cannot be used.

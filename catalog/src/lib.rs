@@ -8,7 +8,7 @@
 //!          |
 //!       sealed                   one object: header, frames, index, trailer
 //!          |
-//!        store                   bytes under keys: a directory (object stores come later)
+//!        store                   bytes under keys: a directory, a container, a bucket
 //! ```
 //!
 //! Invariants: a reader believes nothing that an object does not prove by its header, its checksums and
@@ -37,6 +37,8 @@ mod clock;
 mod cluster_name;
 mod epoch;
 mod error;
+#[cfg(test)]
+mod fault_sweep;
 mod repository_config;
 mod segment_reader;
 
@@ -48,3 +50,4 @@ pub use error::{Cause, Error, Result};
 pub use repository::{Encryption, FORMAT, Repository};
 pub use repository_config::{EncryptionSwitch, RepositoryConfig};
 pub use segment_reader::SegmentReader;
+pub use store::ByteSize;

@@ -14,7 +14,7 @@ use crate::key::Keyring;
 use crate::layout::Layout;
 use crate::repository_config::RepositoryConfig;
 use crate::sealed::Sealing;
-use crate::store::{self, GetRange, IfMissing, ObjectClass, PutOptions, Store};
+use crate::store::{GetRange, IfMissing, ObjectClass, PutOptions, Store};
 use crate::{Error, Result};
 
 /// The format this program writes.
@@ -50,13 +50,26 @@ pub struct Repository {
 impl Repository {
     /// Opens the repository that `config` names.
     pub async fn open(config: &RepositoryConfig) -> Result<Self> {
-        let store = store::open(&config.location()?, IfMissing::Fail).await?;
+        Self::open_in(config.store(IfMissing::Fail).await?, config).await
+    }
+
+    /// Opens the repository that `config` names for somebody who will write: a store that does not
+    /// keep writers apart is refused before the first byte.
+    pub async fn open_to_write(config: &RepositoryConfig) -> Result<Self> {
+        let store = config.store(IfMissing::Fail).await?;
+        config.expect_conditions(&*store).await?;
+        Self::open_in(store, config).await
+    }
+
+    /// Opens the repository in a store that is open already.
+    pub async fn open_in(store: Arc<dyn Store>, config: &RepositoryConfig) -> Result<Self> {
         Self::open_store(store, sealing(config)).await
     }
 
     /// Opens the repository that `config` names, making it first if there is none.
     pub async fn open_or_create(config: &RepositoryConfig) -> Result<Self> {
-        let store = store::open(&config.location()?, IfMissing::Create).await?;
+        let store = config.store(IfMissing::Create).await?;
+        config.expect_conditions(&*store).await?;
         Self::create_store(&store).await?;
         Self::open_store(store, sealing(config)).await
     }

@@ -2,6 +2,7 @@
 
 mod archive_get;
 mod backup;
+mod check;
 mod demo;
 mod init;
 mod list;
@@ -46,6 +47,11 @@ impl Context {
     /// Opens the repository.
     async fn repository(&self) -> anyhow::Result<Arc<Repository>> {
         Ok(Arc::new(Repository::open(&self.config.repository).await?))
+    }
+
+    /// Opens the repository for somebody who will write.
+    async fn repository_to_write(&self) -> anyhow::Result<Arc<Repository>> {
+        Ok(Arc::new(Repository::open_to_write(&self.config.repository).await?))
     }
 
     /// Opens the cluster that is meant.
@@ -95,6 +101,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     runtime()?.block_on(async {
         match cli.verb {
             Verb::Init => init::run(&context).await,
+            Verb::Check => check::run(&context).await,
             Verb::Run => run::run(context).await,
             Verb::Backup(arguments) => backup::run(&context, &arguments).await,
             Verb::List => list::run(&context).await,

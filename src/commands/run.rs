@@ -9,7 +9,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use pgkeep_archiver::Archiver;
 use pgkeep_archiver::control::{ControlServer, Daemon};
-use pgkeep_catalog::{Clock, Cluster, SystemClock};
+use pgkeep_catalog::store::ConditionalPut;
+use pgkeep_catalog::{Clock, Cluster, RepositoryConfig, SystemClock};
 use pgkeep_proto::TimestampTz;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -21,7 +22,7 @@ use crate::exit::Exit;
 pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch().context("catch signals")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let repository = context.repository().await?;
+    let repository = context.repository_to_write().await?;
     let mut archivers = Vec::new();
     let names = match &context.cluster {
         Some(_) => vec![context.cluster_name()?],
@@ -35,17 +36,21 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
         let (slot, ship) = (settings.cluster.slot.clone(), settings.ship.clone());
         archivers.push(Archiver::new(cluster, conninfo, slot, ship, Arc::clone(&clock)));
     }
+    let now = TimestampTz::from_timestamp(clock.now());
+    if context.config.repository.conditional_put == ConditionalPut::Absent {
+        for archiver in &archivers {
+            let message = RepositoryConfig::ABSENT_MEANS.to_owned();
+            archiver.handle().alerts.raise("conditional_put", now, message);
+        }
+    }
     let state = &context.config.state;
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(state)
         .with_context(|| format!("create the state directory {}", state.display()))?;
-    let daemon = Daemon {
-        archivers: archivers.iter().map(Archiver::handle).collect(),
-        since: TimestampTz::from_timestamp(clock.now()),
-        clock,
-    };
+    let daemon =
+        Daemon { archivers: archivers.iter().map(Archiver::handle).collect(), since: now, clock };
     // Bound before a byte is written: two daemons with one state directory are one too many.
     let control = ControlServer::bind(&context.config.control_socket(), daemon).await?;
 

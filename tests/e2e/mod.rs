@@ -1,6 +1,8 @@
 //! From end to end: what a server committed is what comes back.
 
+mod azure;
 mod backup;
+mod check;
 mod crash;
 mod crash_steps;
 mod damage;

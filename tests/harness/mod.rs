@@ -7,6 +7,7 @@
 //! Pgkeep      the program under test with its pgkeep.toml
 //! Archive     its repository, read by a stranger who has nothing else
 //! Ledger      a table under load, and what of it was committed before any moment
+//! Azurite     an object store that speaks Azure's protocol
 //! SmallDisk   a disk that gets full
 //! Child       anything of these that runs beside the test
 //! ```
@@ -18,6 +19,7 @@
 
 mod account;
 mod archive;
+mod azurite;
 mod child;
 mod command;
 mod control;
@@ -34,6 +36,7 @@ mod workdir;
 
 pub(crate) use self::{
     archive::Archive,
+    azurite::Azurite,
     child::Child,
     command::run,
     ledger::{Ledger, XactEnd},
