@@ -93,9 +93,8 @@ impl CloudUpload {
         let service = self.store.service();
         let put = self.store.put_payload(&*service.patient, &self.key, payload, self.how);
         let asked = self.store.asked("write", Some(&self.key));
-        let error = match within(deadline_of(self.held_size), asked, put).await? {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let Err(error) = within(deadline_of(self.held_size), asked, put).await? else {
+            return Ok(());
         };
         let was_repeated = was_repeated(&error);
         let error = undecided(asked.sort_error(error));
@@ -123,9 +122,8 @@ impl CloudUpload {
             return Ok(());
         };
         let asked = self.store.asked("finish", Some(&self.key));
-        let error = match within(deadline_of(0), asked, upload.complete()).await? {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
+        let Err(error) = within(deadline_of(0), asked, upload.complete()).await? else {
+            return Ok(());
         };
         let is_lost = self.store.service().vendor == Vendor::Azure && parts_are_gone(&error);
         if is_lost && self.how.mode == PutMode::Create && self.store.head(&self.key).await.is_ok() {

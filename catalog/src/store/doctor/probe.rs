@@ -335,7 +335,10 @@ impl Probe<'_> {
                     );
                     return;
                 }
-                Err(error) => return self.found(name, Verdict::Unknown, told(&error)),
+                Err(error) => {
+                    self.found(name, Verdict::Unknown, told(&error));
+                    return;
+                }
             }
         }
         match self.store.head(&self.key("one")).await {
@@ -343,7 +346,7 @@ impl Probe<'_> {
                 self.found(name, Verdict::Good, "objects can be removed, and are gone at once");
             }
             Ok(_) => {
-                self.found(name, Verdict::Warning, "what was removed is still seen for a while")
+                self.found(name, Verdict::Warning, "what was removed is still seen for a while");
             }
             Err(error) => self.found(name, Verdict::Unknown, told(&error)),
         }

@@ -21,7 +21,10 @@ impl Plan {
     /// The fault that `call` suffers.
     pub(super) fn next(&mut self, call: Call) -> Option<Fault> {
         match self {
-            Self::Script(script) => script.pop_front_if(|fault| fault.can_befall(call)),
+            Self::Script(script) => {
+                script.front().filter(|fault| fault.can_befall(call))?;
+                script.pop_front()
+            }
             Self::Always(fault) => fault.can_befall(call).then_some(*fault),
             Self::At { fault, left } => {
                 let number = left.as_mut().filter(|_| fault.can_befall(call))?;
