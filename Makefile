@@ -35,7 +35,7 @@ nextest: setup reader ## all tests, with nextest where it is installed
 
 test-stores: setup reader ## the stores that take minutes to install, too
 	tests/stores/install.sh all
-	$(RUN_TESTS) --test whole stores $(RUN_IGNORED)
+	$(RUN_TESTS) --test whole $(RUN_IGNORED)
 
 test-%: setup reader ## whole-system tests whose name holds %, with their output
 	$(RUN_TESTS) --test whole $* $(SHOW_OUTPUT)

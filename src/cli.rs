@@ -42,6 +42,8 @@ pub(crate) enum Verb {
     Init(InitArgs),
     /// Go on with a server that took the place of the old one after pg_upgrade or initdb
     Upgrade,
+    /// Try the repository's store like a doctor, and say whether it is safe to use
+    Check,
     /// The daemon: stream WAL into the repository until stopped
     Run,
     /// Take a base backup

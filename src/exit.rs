@@ -42,6 +42,8 @@ pub(crate) enum Exit {
     Short = 12,
     /// No secret that is configured opens the repository.
     Key = 13,
+    /// `check` only: the store is not safe to use.
+    Unsafe = 14,
     /// The command line cannot be understood.
     Usage = 64,
     /// The configuration cannot be used.

@@ -162,6 +162,18 @@ pub enum Error {
         /// The store.
         location: String,
     },
+    /// A bucket or container that is not there.
+    #[error("there is no bucket or container at {location}")]
+    NoBucket {
+        /// The store.
+        location: String,
+    },
+    /// A store that overwrites a name that it should refuse.
+    #[error("the store at {location} ignores conditions: a name that is taken is overwritten")]
+    ConditionsIgnored {
+        /// The store.
+        location: String,
+    },
     /// A repository that does not have the cluster.
     #[error("the repository at {location} has no cluster named {name}")]
     UnknownCluster {
@@ -279,6 +291,13 @@ impl Error {
             Self::NoRepository { .. } => {
                 Some("check repository.url, or create the repository with `pgkeep init`")
             }
+            Self::NoBucket { .. } => Some(
+                "check repository.url; pgkeep makes no buckets, so make it where it is missing",
+            ),
+            Self::ConditionsIgnored { .. } => Some(
+                "two writers would overwrite each other unnoticed: use another store; if a single \
+                 pgkeep writes for sure, say repository.conditional_put = \"absent\"",
+            ),
             Self::UnknownCluster { .. } => {
                 Some("check the name, or register the cluster with `pgkeep init`")
             }

@@ -9,7 +9,7 @@
 //!          |
 //!       sealed                   one object: header, frames, index, trailer
 //!          |
-//!        store                   bytes under keys: a directory, a bucket
+//!        store                   bytes under keys: a directory, a container, a bucket
 //! ```
 //!
 //! Invariants: a reader believes nothing that an object does not prove by its header, its checksums and
@@ -41,6 +41,8 @@ mod cluster_name;
 mod epoch;
 mod error;
 #[cfg(test)]
+mod fault_sweep;
+#[cfg(test)]
 mod golden;
 mod repository_config;
 mod repository_record;
@@ -55,3 +57,4 @@ pub use repository::{OpenedRepository, Repository};
 pub use repository_config::{EncryptionSwitch, RepositoryConfig};
 pub use repository_record::{Encryption, FORMAT};
 pub use segment_reader::SegmentReader;
+pub use store::ByteSize;

@@ -15,7 +15,7 @@ use crate::key::{self, KeySlots, Keyring};
 use crate::repository_config::RepositoryConfig;
 use crate::repository_record::{Encryption, RepositoryRecord};
 use crate::sealed::Sealing;
-use crate::store::{self, IfMissing, Store};
+use crate::store::{IfMissing, Store};
 use crate::{Clock, Error, Result};
 
 /// An open repository.
@@ -40,8 +40,15 @@ pub struct OpenedRepository {
 impl Repository {
     /// Opens the repository that `config` names.
     pub async fn open(config: &RepositoryConfig) -> Result<Self> {
-        let store = store::open(&config.location()?, IfMissing::Fail).await?;
-        Self::open_by(store, config).await
+        Self::open_in(config.store(IfMissing::Fail).await?, config).await
+    }
+
+    /// Opens the repository that `config` names for somebody who will write: a store that does not
+    /// keep writers apart is refused before the first byte.
+    pub async fn open_to_write(config: &RepositoryConfig) -> Result<Self> {
+        let store = config.store(IfMissing::Fail).await?;
+        config.expect_conditions(&*store).await?;
+        Self::open_in(store, config).await
     }
 
     /// Opens the repository that `config` names, making it first if there is none. May be run again
@@ -50,8 +57,9 @@ impl Repository {
         config: &RepositoryConfig,
         clock: &dyn Clock,
     ) -> Result<OpenedRepository> {
-        let store = store::open(&config.location()?, IfMissing::Create).await?;
-        match Self::open_by(Arc::clone(&store), config).await {
+        let store = config.store(IfMissing::Create).await?;
+        config.expect_conditions(&*store).await?;
+        match Self::open_in(Arc::clone(&store), config).await {
             Err(Error::NoRepository { .. }) => {}
             opened => {
                 let (is_new, generated) = (false, Vec::new());
@@ -81,12 +89,12 @@ impl Repository {
                 created.generated
             }
         };
-        let repository = Self::open_by(store, config).await?;
+        let repository = Self::open_in(store, config).await?;
         Ok(OpenedRepository { repository, is_new: true, generated })
     }
 
     /// Opens the repository in `store` with the secret that `config` names.
-    async fn open_by(store: Arc<dyn Store>, config: &RepositoryConfig) -> Result<Self> {
+    pub async fn open_in(store: Arc<dyn Store>, config: &RepositoryConfig) -> Result<Self> {
         let record = RepositoryRecord::read(store.as_ref()).await?;
         let keys = match (&config.encryption_key, record.encryption) {
             (Some(source), Encryption::Aes256Gcm) => {
@@ -137,7 +145,7 @@ impl Repository {
 
     /// The key slots of the repository that `config` names; needs no secret.
     pub async fn key_slots(config: &RepositoryConfig) -> Result<KeySlots> {
-        let store = store::open(&config.location()?, IfMissing::Fail).await?;
+        let store = config.store(IfMissing::Fail).await?;
         let record = RepositoryRecord::read(store.as_ref()).await?;
         KeySlots::list(store, Some(record.uuid)).await
     }

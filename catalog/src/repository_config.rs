@@ -2,14 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
 use crate::key::SecretSource;
 use crate::sealed::Compression;
+use crate::store::doctor::{Conditions, conditional_put};
 use crate::store::{
-    AzureConfig, ChecksumMode, GoogleConfig, LockMode, ObjectLock, S3Config, ServerSideEncryption,
-    StoreLocation,
+    self, AzureConfig, AzureOptions, ChecksumMode, ConditionalPut, GoogleConfig, GoogleOptions,
+    IfMissing, LimitConfig, LockMode, ObjectLock, OpenStore, S3Config, ServerSideEncryption, Store,
+    StoreLocation, StoreUse,
 };
 use crate::{Error, Result};
 
@@ -70,6 +73,19 @@ pub struct RepositoryConfig {
     /// How bytes are checked on their way: `"auto"` (default), `"crc32"` or `"none"`.
     #[serde(default)]
     pub checksum: Option<ChecksumMode>,
+    /// Whether the store refuses to create a name that is taken: `"required"` (default), or
+    /// `"absent"` for a store that is known to overwrite it and a single writer.
+    #[serde(default)]
+    pub conditional_put: ConditionalPut,
+    /// How fast the store may be used.
+    #[serde(default)]
+    pub limit: LimitConfig,
+    /// What is special about Azure, for `az://`.
+    #[serde(default)]
+    pub azure: AzureOptions,
+    /// What is special about Google, for `gs://`.
+    #[serde(default)]
+    pub google: GoogleOptions,
 }
 
 /// The one thing that can be said of encryption besides naming a key.
@@ -101,6 +117,10 @@ impl RepositoryConfig {
             object_lock: None,
             object_lock_days: None,
             checksum: None,
+            conditional_put: ConditionalPut::default(),
+            limit: LimitConfig::default(),
+            azure: AzureOptions::default(),
+            google: GoogleOptions::default(),
         }
     }
 
@@ -136,6 +156,9 @@ impl RepositoryConfig {
             problems
                 .push("repository.recovery_key is the same as repository.encryption_key".into());
         }
+        problems.extend(self.limit.problems());
+        problems.extend(self.azure.problems());
+        problems.extend(self.google.problems());
         problems
     }
 
@@ -190,6 +213,39 @@ impl RepositoryConfig {
             checksum: self.checksum.unwrap_or_default(),
         }
     }
+    /// Opens the store as it is to be used.
+    pub async fn store(&self, if_missing: IfMissing) -> Result<Arc<dyn Store>> {
+        let (limit, conditional_put) = (self.limit.clone(), self.conditional_put);
+        let used = StoreUse { limit, conditional_put };
+        store::connect(&self.location()?, if_missing, &used).await.map(|open| open.store)
+    }
+
+    /// Opens the store as it is, for whoever wants to find out what it does.
+    pub async fn bare_store(&self, if_missing: IfMissing) -> Result<OpenStore> {
+        store::connect(&self.location()?, if_missing, &StoreUse::default()).await
+    }
+
+    /// Refuses a store that ignores conditions, unless the operator knows about it. To be asked before
+    /// the first write: two writers are kept apart by nothing else.
+    ///
+    /// A directory is not asked: its create-only names are the kernel's promise.
+    pub async fn expect_conditions(&self, store: &dyn Store) -> Result<()> {
+        if matches!(self.location()?, StoreLocation::Directory(_)) {
+            return Ok(());
+        }
+        if self.conditional_put == ConditionalPut::Absent {
+            tracing::warn!("{}", Self::ABSENT_MEANS);
+            return Ok(());
+        }
+        match conditional_put(store).await? {
+            Conditions::Kept => Ok(()),
+            Conditions::Ignored => Err(Error::ConditionsIgnored { location: store.location() }),
+        }
+    }
+
+    /// What `conditional_put = "absent"` means, for logs and alerts.
+    pub const ABSENT_MEANS: &str = "repository.conditional_put is \"absent\": this store does not keep \
+                                    two writers apart, so a second pgkeep could overwrite what is archived";
 
     /// Where `url` points to.
     pub fn location(&self) -> Result<StoreLocation> {
@@ -206,8 +262,16 @@ impl RepositoryConfig {
             "file" => Err(wrong("the path must be absolute, as in file:///srv/pgkeep")),
             "s3" | "az" | "gs" if place.is_empty() => Err(wrong("it names no bucket")),
             "s3" => Ok(StoreLocation::S3(self.s3(place, prefix))),
-            "az" => Ok(StoreLocation::Azure(AzureConfig { container: place, prefix })),
-            "gs" => Ok(StoreLocation::Google(GoogleConfig { bucket: place, prefix })),
+            "az" => Ok(StoreLocation::Azure(AzureConfig {
+                container: place,
+                prefix,
+                options: self.azure.clone(),
+            })),
+            "gs" => Ok(StoreLocation::Google(GoogleConfig {
+                bucket: place,
+                prefix,
+                options: self.google.clone(),
+            })),
             _ => Err(wrong("unknown scheme; use file:///path, s3://, az:// or gs://")),
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pgkeep_archiver::base_backup::{BackupProgress, BaseBackup};
 use pgkeep_archiver::control;
-use pgkeep_catalog::SystemClock;
+use pgkeep_catalog::{Cluster, SystemClock};
 use pgkeep_proto::base_backup::CheckpointMode;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,7 +22,8 @@ pub(super) async fn run(context: &Context, arguments: &BackupArgs) -> anyhow::Re
     let name = context.cluster_name()?;
     let settings = context.config.cluster(&name)?;
     let conninfo = settings.cluster.conninfo(name.as_str())?;
-    let cluster = context.cluster().await?;
+    let repository = context.repository_to_write().await?;
+    let cluster = Arc::new(context.open(repository, name).await?);
     context.abort_stale_uploads().await;
     let (progress, watched) = watch::channel(BackupProgress::default());
     let backup = BaseBackup {

@@ -2,6 +2,7 @@
 
 mod archive_get;
 mod backup;
+mod check;
 mod demo;
 mod export;
 mod init;
@@ -63,12 +64,16 @@ impl Context {
         Ok(Arc::new(Repository::open(&self.config.repository).await?))
     }
 
+    /// Opens the repository for somebody who will write.
+    async fn repository_to_write(&self) -> anyhow::Result<Arc<Repository>> {
+        Ok(Arc::new(Repository::open_to_write(&self.config.repository).await?))
+    }
+
     /// Aborts uploads that writers who died left in the bucket: nobody can read them, and they cost
     /// space. Every writer does so at its start. Nothing depends on it, so a failure is only told.
     async fn abort_stale_uploads(&self) {
         let aborted = async {
-            let location = self.config.repository.location()?;
-            match store::connect(&location, IfMissing::Fail).await?.s3 {
+            match self.config.repository.bare_store(IfMissing::Fail).await?.s3 {
                 Some(s3) => s3.abort_stale_uploads(UPLOAD_AGE_MAX).await,
                 None => Ok(0),
             }
@@ -145,6 +150,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         match cli.verb {
             Verb::Init(arguments) => init::run(&context, arguments).await,
             Verb::Upgrade => upgrade::run(&context).await,
+            Verb::Check => check::run(&context).await,
             Verb::Run => run::run(context).await,
             Verb::Backup(arguments) => backup::run(&context, &arguments).await,
             Verb::List => list::run(&context).await,

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use pgkeep_archiver::Archiver;
 use pgkeep_archiver::control::{ControlServer, Daemon};
 use pgkeep_catalog::inventory::Witness;
-use pgkeep_catalog::{Clock, Cluster, SystemClock};
+use pgkeep_catalog::store::ConditionalPut;
+use pgkeep_catalog::{Clock, Cluster, RepositoryConfig, SystemClock};
 use pgkeep_proto::TimestampTz;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -23,7 +24,7 @@ use crate::last_words::LastWords;
 pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
     let signals = StopSignals::catch().context("catch signals")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let repository = context.repository().await?;
+    let repository = context.repository_to_write().await?;
     context.abort_stale_uploads().await;
     let mut archivers = Vec::new();
     let names = match &context.cluster {
@@ -40,6 +41,13 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
         let archiver = Archiver::new(cluster, conninfo, slot, ship, Arc::clone(&clock));
         archivers.push((name, archiver.with_witness(witness)));
     }
+    let now = TimestampTz::from_timestamp(clock.now());
+    if context.config.repository.conditional_put == ConditionalPut::Absent {
+        for (_, archiver) in &archivers {
+            let message = RepositoryConfig::ABSENT_MEANS.to_owned();
+            archiver.handle().alerts.raise("conditional_put", now, message);
+        }
+    }
     let state = &context.config.state;
     std::fs::DirBuilder::new()
         .recursive(true)
@@ -48,7 +56,7 @@ pub(super) async fn run(context: Context) -> anyhow::Result<Exit> {
         .with_context(|| format!("create the state directory {}", state.display()))?;
     let daemon = Daemon {
         archivers: archivers.iter().map(|(_, archiver)| archiver.handle()).collect(),
-        since: TimestampTz::from_timestamp(clock.now()),
+        since: now,
         clock: Arc::clone(&clock),
     };
     // Bound before a byte is written: two daemons with one state directory are one too many.

@@ -1,6 +1,8 @@
 //! From end to end: what a server committed is what comes back.
 
+mod azure;
 mod backup;
+mod check;
 mod confirm;
 mod crash;
 mod crash_steps;
@@ -8,10 +10,7 @@ mod damage;
 mod epoch;
 mod export;
 mod full_disk;
-mod full_disk;
 mod gap;
-mod gap;
-mod harness_itself;
 mod harness_itself;
 mod incarnation;
 mod inventory;

@@ -8,6 +8,7 @@
 //! Archive     its repository, read by a stranger who has nothing else
 //! Reader      its repository, read by a program that shares no line with it
 //! Ledger      a table under load, and what of it was committed before any moment
+//! Azurite     an object store that speaks Azure's protocol
 //! SmallDisk   a disk that gets full
 //! ObjectServer, Bucket   a server of objects that all tests share, and a bucket of one test in it
 //! SigningServer   another one that checks signatures
@@ -25,6 +26,7 @@
 
 mod account;
 mod archive;
+mod azurite;
 mod bucket;
 mod cache;
 mod child;
@@ -50,6 +52,7 @@ mod workdir;
 
 pub(crate) use self::{
     archive::Archive,
+    azurite::Azurite,
     bucket::Bucket,
     child::Child,
     command::run,

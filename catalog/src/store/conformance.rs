@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
+use super::doctor::{self, Conditions};
 use super::{GetRange, ObjectClass, ObjectKey, PutOptions, Store, StoreExt};
 
 const CREATE: PutOptions = PutOptions::create(ObjectClass::Passing);
@@ -14,12 +15,34 @@ const OVERWRITE: PutOptions = PutOptions::overwrite(ObjectClass::Passing);
 const CREATORS: u8 = 16;
 const LISTED: usize = 1100;
 
-/// Puts `store` to the test.
+/// Larger than what any store puts in one request, and no multiple of any size of parts.
+const LARGE: usize = 70 * 1024 * 1024 + 77;
+
+/// What a store says that it can do. The suite finds out whether that is true, in both directions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// `Create` fails when the name is taken. Without it one must never be relied on.
+    pub conditional_put: bool,
+}
+
+/// Puts `store`, which claims to do everything, to the test.
 pub async fn check(store: Arc<dyn Store>) {
+    check_claims(store, Claims { conditional_put: true }).await;
+}
+
+/// Puts `store` to the test of what it claims.
+pub async fn check_claims(store: Arc<dyn Store>, claims: Claims) {
     absence_is_a_fact(&*store).await;
-    creating_never_replaces(&*store).await;
-    one_of_many_creators_wins(&store, "race/put").await;
-    one_of_many_uploaders_wins(&store, "race/upload").await;
+    let conditions = doctor::conditional_put(&*store).await.expect("the probe ends");
+    let is_kept = conditions == Conditions::Kept;
+    assert_eq!(is_kept, claims.conditional_put, "the probe sees what the store claims");
+    if claims.conditional_put {
+        creating_never_replaces(&*store).await;
+        one_of_many_creators_wins(&store, "race/put").await;
+        one_of_many_uploaders_wins(&store, "race/upload").await;
+    }
+    keys_come_back_as_they_were(&*store).await;
+    large_uploads_come_back_whole(&*store).await;
     ranges_are_cut_at_the_end(&*store).await;
     uploads_appear_when_finished(&*store).await;
     deleting_twice_succeeds(&*store).await;
@@ -148,6 +171,59 @@ async fn uploads_appear_when_finished(store: &dyn Store) {
     let upload = store.upload(&name, OVERWRITE).await.expect("upload begins");
     upload.finish().await.expect("finish succeeds");
     assert_eq!(read(store, "upload/one", GetRange::All).await, "");
+}
+
+/// All characters that a key may have, where a URL, a signature or a file system might stumble.
+async fn keys_come_back_as_they_were(store: &dyn Store) {
+    let long = "x".repeat(200);
+    let mut expected =
+        ["0-9._", "A-Z.a-z", "Z", "_", "a", "a-", "a--b", "a.b..c", "aA", "case", "CASE", "z"]
+            .map(|name| format!("key/{name}"))
+            .to_vec();
+    expected.push(format!("key/{long}/{long}/end"));
+    for name in &expected {
+        store.put(&key(name), Bytes::from(name.clone()), OVERWRITE).await.expect("put succeeds");
+    }
+    for name in &expected {
+        assert_eq!(read(store, name, GetRange::All).await, name.as_str());
+    }
+    expected.sort();
+    assert_eq!(names(store, "key/").await, expected, "keys are listed as they were put");
+}
+
+/// Each position has its own byte, whatever the sizes of parts and pages are.
+fn large_body(range: std::ops::Range<usize>) -> Bytes {
+    range.map(|at| u8::try_from((at + at / 251) % 251).expect("less than 251")).collect()
+}
+
+async fn large_uploads_come_back_whole(store: &dyn Store) {
+    let name = key("large/upload");
+    let mut upload = store.upload(&name, CREATE).await.expect("upload begins");
+    let mut at = 0;
+    while at < LARGE {
+        let end = LARGE.min(at + 3_000_000);
+        upload.write(large_body(at..end)).await.expect("write succeeds");
+        at = end;
+    }
+    assert!(is_absent(store, "large/upload").await, "an unfinished upload is invisible");
+    upload.finish().await.expect("finish succeeds");
+    let size = LARGE as u64;
+    assert_eq!(store.head(&name).await.expect("head succeeds"), size);
+    for border in [5, 8, 16, 32, 64, 66].map(|megabytes| megabytes * 1024 * 1024) {
+        let range = border - 3..border + 3;
+        let wanted = GetRange::Range(range.start as u64..range.end as u64);
+        let bytes = read(store, "large/upload", wanted).await;
+        assert_eq!(bytes, large_body(range), "across {border}");
+    }
+    let end = read(store, "large/upload", GetRange::Suffix(9)).await;
+    assert_eq!(end, large_body(LARGE - 9..LARGE));
+    let whole = read(store, "large/upload", GetRange::All).await;
+    assert!(whole == large_body(0..LARGE), "all parts are there, once, in order");
+
+    let mut second = store.upload(&name, OVERWRITE).await.expect("upload begins");
+    second.write(Bytes::from_static(b"small")).await.expect("write succeeds");
+    second.finish().await.expect("finish succeeds");
+    assert_eq!(read(store, "large/upload", GetRange::All).await, "small");
 }
 
 async fn deleting_twice_succeeds(store: &dyn Store) {

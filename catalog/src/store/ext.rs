@@ -1,8 +1,11 @@
 //! Conveniences that every store has for free.
 
-use async_trait::async_trait;
+use std::sync::Arc;
 
-use super::{Listed, Store};
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{GetRange, Listed, Object, ObjectKey, PutOptions, Store, Upload};
 use crate::{Error, Result};
 
 const PAGE_SIZE: usize = 1000;
@@ -31,3 +34,40 @@ pub trait StoreExt: Store {
 }
 
 impl<S: Store + ?Sized> StoreExt for S {}
+
+/// A shared store is a store, so that decorators need not own what they stand around.
+#[async_trait]
+impl Store for Arc<dyn Store> {
+    async fn put(&self, key: &ObjectKey, body: Bytes, how: PutOptions) -> Result<()> {
+        (**self).put(key, body, how).await
+    }
+
+    async fn upload(&self, key: &ObjectKey, how: PutOptions) -> Result<Box<dyn Upload>> {
+        (**self).upload(key, how).await
+    }
+
+    async fn get(&self, key: &ObjectKey, range: GetRange) -> Result<Object> {
+        (**self).get(key, range).await
+    }
+
+    async fn head(&self, key: &ObjectKey) -> Result<u64> {
+        (**self).head(key).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<Listed>> {
+        (**self).list(prefix, after, limit).await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        (**self).delete(key).await
+    }
+
+    fn location(&self) -> String {
+        (**self).location()
+    }
+}

@@ -8,18 +8,22 @@
 //! * a `Create` whose first answer was lost is not reported as a conflict with itself: when a
 //!   repetition finds the key taken, the content decides.
 //!
-//! Parts of an upload are not repeated, because their bytes are no longer here; beginning one is.
+//! Parts of an upload are not repeated, because their bytes are no longer here; beginning one is. Each
+//! has a deadline all the same: a store that never answers must not hold its writer for ever.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use bytes::Bytes;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::warn;
 
 use super::{GetRange, Listed, Object, ObjectKey, PutOptions, Store, Upload};
 use crate::{Error, Result};
+
+/// How long a part of an upload may take: the largest one over the slowest line that is of any use.
+const PART_DEADLINE: Duration = Duration::from_secs(15 * 60);
 
 /// A store that is asked again when its answer may change.
 #[derive(Debug)]
@@ -136,7 +140,8 @@ impl<S: Store> Store for Retry<S> {
     }
 
     async fn upload(&self, key: &ObjectKey, how: PutOptions) -> Result<Box<dyn Upload>> {
-        self.repeat("begin to write", key.as_str(), |_| self.inner.upload(key, how)).await
+        let begin = self.repeat("begin to write", key.as_str(), |_| self.inner.upload(key, how));
+        Ok(Box::new(TimedUpload { inner: begin.await?, key: key.clone() }))
     }
 
     async fn get(&self, key: &ObjectKey, range: GetRange) -> Result<Object> {
@@ -163,6 +168,29 @@ impl<S: Store> Store for Retry<S> {
     fn location(&self) -> String {
         self.inner.location()
     }
+}
+
+/// An upload whose parts do not wait for ever.
+#[derive(Debug)]
+struct TimedUpload {
+    inner: Box<dyn Upload>,
+    key: ObjectKey,
+}
+
+#[async_trait]
+impl Upload for TimedUpload {
+    async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        in_time(&self.key, self.inner.write(bytes)).await
+    }
+
+    async fn finish(self: Box<Self>) -> Result<()> {
+        in_time(&self.key, self.inner.finish()).await
+    }
+}
+
+async fn in_time(key: &ObjectKey, act: impl Future<Output = Result<()>>) -> Result<()> {
+    let late = |elapsed| Error::unavailable(format!("write a part of {key}"), elapsed);
+    timeout(PART_DEADLINE, act).await.map_err(late)?
 }
 
 #[cfg(test)]

@@ -1,5 +1,10 @@
 //! Azure Blob Storage and Google Cloud Storage, through the `object_store` crate.
 
 mod config;
+mod error;
+mod service;
+mod store;
+mod upload;
 
-pub use config::{AzureConfig, GoogleConfig};
+pub use config::{AzureConfig, AzureOptions, GoogleConfig, GoogleOptions};
+pub use store::CloudStore;
