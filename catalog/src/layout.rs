@@ -344,7 +344,6 @@ mod tests {
             ("main/0001/epoch/wal/7", None),
             ("main/0001/epoch/other/00000007", None),
             ("main/0001/gaps/0000000A/0000000102002000", Some(Kind::Gap)),
-            ("main/0001/gaps/0000000A/+000000102002000", None),
             ("main/0001/wal/0000000A/0000000A0000000100000002", Some(Kind::Segment)),
             ("main/0001/wal/0000000B/0000000A0000000100000002", None),
             ("main/0001/backups/20261122T020000Z-full/packs/00000003", Some(Kind::BackupPack)),

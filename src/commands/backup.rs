@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pgkeep_archiver::base_backup::{BackupProgress, BaseBackup};
 use pgkeep_archiver::control;
-use pgkeep_catalog::{Cluster, SystemClock};
+use pgkeep_catalog::SystemClock;
 use pgkeep_proto::base_backup::CheckpointMode;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pgkeep_catalog::store::{self, IfMissing};
+use pgkeep_catalog::store::IfMissing;
 use pgkeep_catalog::{Cluster, ClusterName, Repository};
 
 use crate::cli::{Cli, KeyVerb, Verb};
