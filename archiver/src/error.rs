@@ -183,6 +183,11 @@ impl Error {
         }
     }
 
+    /// Whether a daemon that has streamed waits it out: time will cure it, or an operator can.
+    pub fn is_passing(&self) -> bool {
+        self.is_retryable() || matches!(self, Self::Repository(error) if error.is_curable())
+    }
+
     /// Whether trying again later may succeed. The only place that decides this.
     pub fn is_retryable(&self) -> bool {
         match self {

@@ -76,7 +76,7 @@ impl Fence {
                 () = tokio::time::sleep(INTERVAL) => {}
             }
             match self.check().await {
-                Err(error) if !error.is_retryable() => {
+                Err(error) if !error.is_passing() => {
                     // Nobody listens any more when the archiver ends anyway.
                     drop(failures.send(error).await);
                     return;

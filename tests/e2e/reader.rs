@@ -23,7 +23,10 @@ async fn what_a_server_wrote_is_read_by_a_stranger_plain_and_encrypted() {
     let space = workdir.subdirectory("space");
     server.sql(&format!("create tablespace space location '{}'", space.display())).await;
     let control = server.control(&workdir, "control").await;
-    let mut keep = Pgkeep::archiving(&workdir, "keep", &server).await;
+    let mut keep = Pgkeep::new(&workdir, "keep", &server);
+    keep.set_plain();
+    keep.verb(&["init"]).await.expect_success();
+    keep.start();
     server.pgbench(&["-i", "-s", "2", "-q"]).await;
     server.sql("create table there tablespace space as select generate_series(1, 1000) id").await;
     let taken = keep.json(&["backup"]).await;

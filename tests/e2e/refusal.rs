@@ -129,7 +129,7 @@ async fn a_configuration_that_cannot_be_used_is_refused() {
         ("interval = \"200ms\"", "interval = \"1us\"", "interval"),
         ("slot = \"pgkeep\"", "slot = \"Pg-Keep\"", "slot"),
         ("file://", "ftp://", "repository.url"),
-        ("encryption = \"off\"", "", "encryption"),
+        ("encryption_key =", "# encryption_key =", "encryption"),
         ("user=postgres", "user=postgres sslmode=verify-full", "sslmode"),
         ("[ship]", "[ship", "pgkeep.toml"),
     ] {

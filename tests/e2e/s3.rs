@@ -7,8 +7,7 @@ use pgkeep_proto::Lsn;
 use serde_json::Value;
 
 use crate::harness::{
-    Archive, Bucket, Child, Ledger, ObjectServer, Pgkeep, Postgres, StopMode, Trick, Wire, Workdir,
-    wait_for,
+    Bucket, Child, Ledger, ObjectServer, Pgkeep, Postgres, StopMode, Trick, Wire, Workdir, wait_for,
 };
 
 /// See docs/errors.md.
@@ -34,7 +33,7 @@ async fn what_went_into_a_bucket_comes_back_from_it() {
     let rows = Ledger::rows_in(&server).await;
     let end = server.finish_segment().await;
     keep.wait_archived(end).await;
-    let archive = Archive::open_store(bucket.repository("keep")).await;
+    let archive = keep.archive_in(&bucket).await;
     let compared = archive.expect_equal(&control.stop_at(&server, end).await).await;
     let sound = archive.expect_sound().await;
 
@@ -91,7 +90,7 @@ async fn a_bucket_that_is_gone_is_told_and_archiving_goes_on_when_it_is_back() {
         alert(&status, "store").is_none().then_some(())
     };
     wait_for("the end of the alert", is_over).await;
-    let archive = Archive::open_store(bucket.repository("keep")).await;
+    let archive = keep.archive_in(&bucket).await;
     assert_eq!(archive.stretches().await.len(), 1, "there is a hole");
     println!("told as {message:?}; nothing is missing after it");
 }

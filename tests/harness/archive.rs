@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pgkeep_catalog::coverage::{Coverage, Stretch};
-use pgkeep_catalog::key::Keyring;
-use pgkeep_catalog::sealed::{Compression, Kind, Sealing};
+use pgkeep_catalog::key::SecretSource;
+use pgkeep_catalog::sealed::Kind;
 use pgkeep_catalog::segment::ArchivedSegment;
 use pgkeep_catalog::store::{Store, StoreExt as _};
 use pgkeep_catalog::{Cluster, Repository, RepositoryConfig};
@@ -20,18 +21,29 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// Opens the repository in `directory`.
-    pub(crate) async fn open(directory: &Path) -> Self {
-        let config = RepositoryConfig::plain(format!("file://{}", directory.display()));
+    /// Opens the repository in `directory` with a copy of the key in `key`, or without one where there
+    /// is no such file.
+    pub(crate) async fn open(directory: &Path, key: &Path) -> Self {
+        let mut config = RepositoryConfig::plain(format!("file://{}", directory.display()));
+        // Ours, since pgkeep takes no secret from a file of somebody else.
+        let mut own = tempfile::NamedTempFile::new().unwrap();
+        if key.exists() && directory.join("keys").exists() {
+            own.write_all(&fs::read(key).unwrap()).unwrap();
+            config.encryption = None;
+            config.encryption_key = Some(SecretSource::File(own.path().to_owned()));
+        }
         let repository = Arc::new(Repository::open(&config).await.unwrap());
         Self { cluster: Cluster::open(repository, "main".parse().unwrap()).await.unwrap() }
     }
 
-    /// Opens the repository in `store`.
-    pub(crate) async fn open_store(store: Arc<dyn Store>) -> Self {
-        let keys = Arc::new(Keyring::off());
-        let sealing = Sealing { keys, compression: Compression::default() };
-        let repository = Arc::new(Repository::open_store(store, sealing).await.unwrap());
+    /// Opens the repository in `store` with a copy of the key in `key`.
+    pub(crate) async fn open_store(store: Arc<dyn Store>, key: &Path) -> Self {
+        let mut own = tempfile::NamedTempFile::new().unwrap();
+        own.write_all(&fs::read(key).unwrap()).unwrap();
+        let mut config = RepositoryConfig::plain("file:///".to_owned());
+        config.encryption = None;
+        config.encryption_key = Some(SecretSource::File(own.path().to_owned()));
+        let repository = Arc::new(Repository::open_in(store, &config).await.unwrap());
         Self { cluster: Cluster::open(repository, "main".parse().unwrap()).await.unwrap() }
     }
 

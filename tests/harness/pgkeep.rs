@@ -87,7 +87,8 @@ impl Pgkeep {
         &self.variables
     }
 
-    /// Writes a configuration whose cluster `main` is reached by `upstream`.
+    /// Writes a configuration whose cluster `main` is reached by `upstream`. As most repositories are,
+    /// this one is encrypted: `init` makes the key files.
     pub(crate) fn configure(&self, upstream: &str) {
         let url = format!("url = \"file://{}\"", self.repository().display());
         self.configure_repository(upstream, &url);
@@ -97,7 +98,8 @@ impl Pgkeep {
         self.write_config(&format!(
             r#"[repository]
 {repository}
-encryption = "off"
+encryption_key = "{key}"
+recovery_key = "{recovery}"
 compression = "lz4"
 
 [cluster.main]
@@ -110,8 +112,20 @@ interval = "200ms"
 [daemon]
 state = "{state}"
 "#,
+            key = self.secret_source("daily.key"),
+            recovery = self.secret_source("recovery.key"),
             state = self.state().display(),
         ));
+    }
+
+    /// Leaves the repository, which must not exist yet, without encryption.
+    pub(crate) fn set_plain(&self) {
+        let config = fs::read_to_string(self.config()).unwrap();
+        let is_key =
+            |line: &&str| line.starts_with("encryption_key") || line.starts_with("recovery");
+        let rest: Vec<&str> = config.lines().filter(|line| !is_key(line)).collect();
+        let plain = "[repository]\nencryption = \"off\"\n";
+        self.write_config(&rest.join("\n").replace("[repository]\n", plain));
     }
 
     /// Encrypts the repository, which must not exist yet, with the secrets at these two sources.
@@ -220,7 +234,12 @@ state = "{state}"
 
     /// The repository, without anything of ours between it and the test.
     pub(crate) async fn archive(&self) -> Archive {
-        Archive::open(&self.repository()).await
+        Archive::open(&self.repository(), &self.directory.join("daily.key")).await
+    }
+
+    /// The repository in `bucket`, in the same way.
+    pub(crate) async fn archive_in(&self, bucket: &Bucket) -> Archive {
+        Archive::open_store(bucket.repository("keep"), &self.directory.join("daily.key")).await
     }
 
     /// The files of all objects of one kind of the cluster `main`, in order of their names.

@@ -80,7 +80,7 @@ impl Bookkeeper {
             };
             match kept {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) if error.is_retryable() => {
+                Ok(Err(error)) if error.is_passing() => {
                     tracing::warn!(error = %error.with_cause(), "the inventory waits");
                 }
                 Ok(Err(error)) => {

@@ -156,7 +156,7 @@ impl Confirmer {
             match self.look(&run, &stored).await {
                 Ok(None) => return Ok(()),
                 Ok(Some(anew)) => stored = anew,
-                Err(error) if error.is_retryable() => {
+                Err(error) if error.is_passing() => {
                     tracing::warn!(key = %stored.key(), error = %error.with_cause(), "not looked up yet");
                 }
                 Err(error) => return Err(error),

@@ -32,7 +32,7 @@ use super::backlog::Backlog;
 use super::config::ShipConfig;
 
 /// Most bytes of WAL held in memory, cut or not.
-const HELD_MAX: u64 = 48 << 20;
+const HELD_MAX: u64 = 40 << 20;
 
 /// Larger segments are never held whole: they go as pieces of this size.
 const WHOLE_SIZE_MAX: u64 = 16 << 20;
