@@ -2,7 +2,8 @@
 """Reads a pgkeep repository without pgkeep: written from docs/format.md alone.
 
     pgkeep_reader.py [KEYS] list REPO                  names and sizes of all objects
-    pgkeep_reader.py [KEYS] check REPO [NAME]          opens and checks every object, or one
+    pgkeep_reader.py [KEYS] check REPO [NAME]          opens and checks every object, or one; without a name
+                                                       also the chains of the inventory
     pgkeep_reader.py [KEYS] cat REPO NAME              content of an object, to standard output
     pgkeep_reader.py [KEYS] segment REPO SEGMENT OUT   a WAL segment, whole or from its pieces
     pgkeep_reader.py [KEYS] backup REPO ID DIR         the files of a base backup
@@ -397,6 +398,40 @@ class Repository:
             yield piece
             at = piece.span[2]
 
+    def chain(self, timeline):
+        """Checks the pages of one timeline, whose names begin with `timeline`; gives the last one."""
+        cluster = timeline.split("/inventory/")[0]
+        size = cbor(self.open(f"{cluster}/cluster").content())[0][1]
+        names = [name for name in self.names() if name.startswith(timeline)]
+        previous, start, archived = bytes(32), None, 0
+        for number, name in enumerate(names, 1):
+            must(name == f"{timeline}{number:08d}", f"page {number} of {timeline} is missing")
+            opened = self.open(name)
+            content = opened.content()
+            page = record(content, 10, 10, "a page")
+            must(page[0] == int(timeline[-9:-1], 16) and page[1] == number, f"{name} is another page")
+            must(page[2] == previous, f"{name} does not follow the page before")
+            must(page[3] == opened.epoch, f"{name} names another epoch than its header")
+            at = start or 0
+            for first, digests in page[5]:
+                must(first >= at and first % size == 0 and digests and len(digests) % 32 == 0,
+                     f"{name} has an impossible run")
+                at = first + len(digests) // 32 * size
+            must(page[9] % size == 0 and (page[9] == at if page[5] or start is not None else True),
+                 f"{name} does not end where it says")
+            must(all(begin < end for begin, end in page[6]), f"{name} has an impossible gap")
+            must(page[8] >= archived and (not page[5] or page[8] >= at), f"{name} goes back")
+            previous, start, archived = blake3(content), page[9], page[8]
+        return [int(timeline[-9:-1], 16), len(names), previous, archived]
+
+    def head(self, name):
+        """Checks that the page which a heartbeat knows is there."""
+        known = record(self.open(name).content(), 4, 5, "a heartbeat")[4]
+        if known:
+            page = f"{name[:-len('heartbeat')]}inventory/{known[0]:08X}/{known[1]:08d}"
+            must(os.path.exists(os.path.join(self.root, page)), f"it knows {page}, which is missing")
+            must(blake3(self.open(page).content()) == known[2], f"it knows another {page}")
+
     def segment(self, cluster, segment):
         whole = f"{cluster}/wal/{segment[:8]}/{segment}"
         if os.path.exists(os.path.join(self.root, whole)):
@@ -483,6 +518,17 @@ def walk(repository, verb, names):
         except (Damaged, OSError) as error:
             print(f"{name}: {error}", file=sys.stderr)
             damaged += 1
+    if verb == "check" and not names:
+        found = repository.names()
+        chains = sorted({name[:-8] for name in found if name.split("/")[2:3] == ["inventory"]})
+        heartbeats = [name for name in found if name.split("/")[2:] == ["heartbeat"]]
+        for check, name in [(repository.chain, name) for name in chains] + [
+                (repository.head, name) for name in heartbeats]:
+            try:
+                check(name)
+            except (Damaged, OSError, TypeError, ValueError) as error:
+                print(f"{name}: {error}", file=sys.stderr)
+                damaged += 1
     if verb == "check":
         print(f"{sealed} sound, {damaged} not", file=sys.stderr)
     return 1 if damaged or verb == "check" and not sealed else 0

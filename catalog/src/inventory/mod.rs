@@ -22,6 +22,8 @@
 //! neither write nor change one. Without encryption there is only the chain: it shows what is missing
 //! or damaged, and whoever can write to the store can forge all of it up to what a witness knows.
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod head;
 mod page;
 mod reader;

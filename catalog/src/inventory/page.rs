@@ -11,7 +11,8 @@ use pgkeep_proto::{Lsn, SegmentName, SegmentSize, TimelineId, TimestampTz};
 
 use super::InventoryHead;
 use crate::cluster::{Cluster, decode};
-use crate::sealed::Kind;
+use crate::layout::Layout;
+use crate::sealed::{Kind, SealedObject};
 use crate::store::ObjectKey;
 use crate::{Error, Result};
 
@@ -112,20 +113,31 @@ impl InventoryPage {
     ) -> Result<(Self, InventoryHead)> {
         let key = cluster.layout().inventory_page(timeline, number);
         let object = cluster.open_object(Kind::InventoryPage, &key).await?;
+        Self::of(&object, cluster.layout(), cluster.segment_size()).await
+    }
+
+    /// Reads the page that `object` holds, which must be the one of its name.
+    pub(crate) async fn of(
+        object: &SealedObject,
+        layout: &Layout,
+        size: SegmentSize,
+    ) -> Result<(Self, InventoryHead)> {
+        let key = object.key();
         if object.raw_length() > LENGTH_MAX {
             let what = format!("a page of {} bytes", object.raw_length());
-            return Err(Error::damaged(&key, what));
+            return Err(Error::damaged(key, what));
         }
         let content = object.read_all().await?;
-        let page: Self = decode(&key, &content)?;
-        if (page.timeline, page.number) != (timeline, number) {
-            let what = format!("it says page {} of timeline {}", page.number, page.timeline.get());
-            return Err(Error::Foreign { key, what });
+        let page: Self = decode(key, &content)?;
+        let Self { timeline, number, .. } = page;
+        if layout.inventory_number(key) != Some((timeline, number)) {
+            let what = format!("it says page {number} of timeline {}", timeline.get());
+            return Err(Error::Foreign { key: key.clone(), what });
         }
         if page.epoch != object.header().epoch {
-            return Err(Error::damaged(&key, "header and page name different epochs"));
+            return Err(Error::damaged(key, "header and page name different epochs"));
         }
-        page.judge(&key, cluster.segment_size())?;
+        page.judge(key, size)?;
         let digest = object.trailer().raw_digest;
         let head = InventoryHead { timeline, number, digest, archived: page.archived };
         Ok((page, head))

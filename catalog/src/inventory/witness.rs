@@ -91,6 +91,11 @@ impl Witness {
         self.heads.iter().find(|head| head.timeline == timeline).copied()
     }
 
+    /// The last heads it knows, one for each timeline.
+    pub fn heads(&self) -> impl Iterator<Item = InventoryHead> + '_ {
+        self.heads.iter().copied()
+    }
+
     /// Learns of a newer head. What would set it back is not learned.
     pub fn learn(&mut self, head: InventoryHead) {
         match self.heads.iter_mut().find(|known| known.timeline == head.timeline) {

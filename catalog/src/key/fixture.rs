@@ -1,11 +1,27 @@
 //! An encrypted repository in a directory, with key files beside it, for the tests of this room.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use tempfile::TempDir;
+use uuid::Uuid;
+use zeroize::Zeroizing;
 
-use super::{Secret, SecretSource};
+use super::slot::SlotPlace;
+use super::{KeySlot, KeySlots, RepositoryKey, Secret, SecretSource, SlotName};
+use crate::store::Store;
 use crate::{Repository, RepositoryConfig, Result, SystemClock};
+
+/// Stores two slots of `key`, as every encrypted repository has them.
+pub(crate) async fn put_slots(store: Arc<dyn Store>, repository: Uuid, key: &RepositoryKey) {
+    let slots = KeySlots::list(store, Some(repository)).await.unwrap();
+    for (byte, name) in [(1, SlotName::encryption()), (2, SlotName::recovery())] {
+        let secret = Secret::Key(Zeroizing::new([byte; 32]));
+        let place = SlotPlace { repository, name, created_at: Timestamp::UNIX_EPOCH };
+        slots.put(&KeySlot::new(place, key, &secret).await.unwrap()).await.unwrap();
+    }
+}
 
 /// A place for a repository and its secrets.
 pub(super) struct Fixture {

@@ -18,6 +18,8 @@ mod create;
 pub(crate) mod encoded;
 #[cfg(test)]
 mod fixture;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod keyring;
 mod kms;
 mod link;
@@ -29,10 +31,14 @@ mod slot_name;
 mod slots;
 mod source;
 mod stretch;
+#[cfg(test)]
+mod sweep;
 mod wrap;
 
 pub use change::{KeyChange, LastButOne, Revoked};
 pub(crate) use create::create;
+#[cfg(test)]
+pub(crate) use fixture::put_slots;
 pub use keyring::Keyring;
 pub use open::{OpenedKeys, open};
 pub use repository_key::RepositoryKey;

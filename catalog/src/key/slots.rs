@@ -127,7 +127,7 @@ impl KeySlots {
     }
 
     /// The key of the epoch before that of `newer`.
-    pub(super) async fn open_previous(
+    pub(crate) async fn open_previous(
         &self,
         repository: Uuid,
         newer: &RepositoryKey,

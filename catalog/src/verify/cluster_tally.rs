@@ -27,7 +27,8 @@ pub(super) struct ClusterTally {
     histories: BTreeMap<u32, Vec<(TimelineId, Lsn)>>,
     /// Timelines whose history is there and cannot be read.
     unread_histories: BTreeSet<u32>,
-    heartbeat: Option<(TimelineId, Lsn)>,
+    /// How far each timeline was archived once, by the heartbeat and the inventory.
+    archived: BTreeMap<u32, Lsn>,
     backups: BTreeMap<String, BackupTally>,
     wal_epochs: EpochTally,
     backup_epochs: EpochTally,
@@ -88,7 +89,10 @@ impl ClusterTally {
                     self.histories.insert(timeline.get(), ancestors);
                 }
             }
-            Fact::Heartbeat(timeline, archived) => self.heartbeat = Some((timeline, archived)),
+            Fact::Archived(timeline, to) => {
+                let archived = self.archived.entry(timeline.get()).or_insert(to);
+                *archived = (*archived).max(to);
+            }
             Fact::Backup(BackupSummary { timeline, start_lsn, stop_lsn, packs, .. }) => {
                 if let Some(backup) = self.backup(key, layout) {
                     let wal = Stretch { timeline, from: start_lsn, to: stop_lsn };
@@ -303,7 +307,8 @@ impl ClusterTally {
             ends.extend(ancestors.iter().filter(|_| is_used).filter(is_archived).copied());
         }
         // What was archived once must be there, whether anything else of its timeline is or not.
-        ends.extend(self.heartbeat);
+        let archived = self.archived.iter();
+        ends.extend(archived.filter_map(|(t, to)| TimelineId::new(*t).map(|t| (t, *to))));
         ends.sort_by_key(|(timeline, lsn)| (*timeline, std::cmp::Reverse(*lsn)));
         ends.dedup_by_key(|(timeline, _)| *timeline);
         for (timeline, to) in ends {
@@ -419,11 +424,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_heartbeat_saw_must_be_there() {
+    fn what_was_archived_once_must_be_there() {
         let mut tally = tally(&[stretch(1, 0, MIB)]);
-        tally.heartbeat = Some((TimelineId::FIRST, Lsn::new(MIB)));
+        tally.archived.insert(1, Lsn::new(MIB));
         assert_eq!(tally.holes(), []);
-        tally.heartbeat = Some((TimelineId::FIRST, Lsn::new(MIB + 8)));
+        tally.archived.insert(1, Lsn::new(MIB + 8));
         assert_eq!(tally.holes(), [stretch(1, MIB, MIB + 8)]);
     }
 }

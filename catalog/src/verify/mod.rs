@@ -5,6 +5,8 @@
 //!      |  object     one object: place, header, tail, content
 //!      |  backup     the files of a backup against its manifest
 //!   cluster_tally    what the objects say together                -- what follows from it
+//!      |  inventory  what its pages name, against what is stored
+//!      |  keys       slots and links of the key epochs
 //!   report           findings, each with what is lost by it
 //! ```
 //!
@@ -18,6 +20,8 @@
 
 mod backup;
 mod cluster_tally;
+mod inventory;
+mod keys;
 mod object;
 mod report;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use crate::backup::{BackupStart, BackupSummary};
 use crate::cluster::{ClusterRecord, decode};
 use crate::gap::Gap;
 use crate::heartbeat::Heartbeat;
+use crate::inventory::InventoryPage;
 use crate::key::Keyring;
 use crate::layout::Layout;
 use crate::piece::wal_of;
@@ -31,7 +32,8 @@ pub(super) enum Fact {
     Wal(Stretch),
     Gap(Stretch),
     History(Vec<(TimelineId, Lsn)>),
-    Heartbeat(TimelineId, Lsn),
+    /// The timeline was archived up to there: by the heartbeat, or by a page of the inventory.
+    Archived(TimelineId, Lsn),
     Backup(BackupSummary),
     Nothing,
 }
@@ -77,10 +79,20 @@ impl Place {
                 read(object, false).await?;
                 Fact::Backup(summary)
             }
-            Kind::BackupPack | Kind::PostgresManifest | Kind::InventoryPage => {
+            Kind::BackupPack | Kind::PostgresManifest => {
                 read(object, whole).await?;
                 Fact::Nothing
             }
+            Kind::InventoryPage => match self.segment_size {
+                Some(size) => {
+                    let (page, _) = InventoryPage::of(&object, &self.layout, size).await?;
+                    Fact::Archived(page.timeline, page.archived)
+                }
+                None => {
+                    read(object, whole).await?;
+                    Fact::Nothing
+                }
+            },
             _ => record(kind, key, &self.layout, &object.read_all().await?)?,
         };
         Ok(Seen { epoch, fact })
@@ -142,7 +154,7 @@ fn record(kind: Kind, key: &ObjectKey, layout: &Layout, content: &[u8]) -> Resul
         }
         Kind::Heartbeat => {
             let heartbeat: Heartbeat = decode(key, content)?;
-            Fact::Heartbeat(heartbeat.timeline, heartbeat.archived)
+            Fact::Archived(heartbeat.timeline, heartbeat.archived)
         }
         Kind::Gap => {
             let Gap { timeline, from, to, .. } = decode(key, content)?;

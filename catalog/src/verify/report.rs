@@ -80,6 +80,12 @@ impl Report {
         !self.damaged.is_empty() || !self.missing.is_empty()
     }
 
+    pub(super) fn add_missing(&mut self, finding: Finding) {
+        if !self.missing.iter().any(|known| known.key == finding.key) {
+            self.missing.push(finding);
+        }
+    }
+
     pub(super) fn add_damaged(&mut self, finding: Finding) {
         if !self.damaged.iter().any(|known| known.key == finding.key) {
             self.damaged.push(finding);

@@ -8,15 +8,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use pgkeep_proto::wal::ScanSummary;
+use pgkeep_proto::{Lsn, TimelineId, TimestampTz};
 
 use super::object::Place;
-use super::{Report, Scope, Verifier, VerifyState};
+use super::{Finding, Report, Scope, Verifier, VerifyState};
 use crate::golden::{Variant, cluster};
+use crate::inventory::{self, InventoryPage, Witness};
+use crate::key::put_slots;
+use crate::layout::{Layout, WriterKind};
+use crate::piece::WalRun;
 use crate::sealed::{Compression, Kind};
 use crate::store::{
     GetRange, MemoryStore, ObjectClass, ObjectKey, PutMode, PutOptions, Store, StoreExt,
 };
-use crate::{Error, Repository};
+use crate::{Cluster, Error, Repository, WriterEpoch, segment};
 
 const OVERWRITE: PutOptions = PutOptions { mode: PutMode::Overwrite, class: ObjectClass::Record };
 
@@ -35,9 +41,13 @@ impl Copy {
         for listed in golden.store().list_all("").await.unwrap() {
             let bytes = golden.store().get(&listed.key, GetRange::All).await.unwrap().bytes;
             store.put(&listed.key, bytes.clone(), OVERWRITE).await.unwrap();
-            if golden.layout().kind(&listed.key).is_some() {
+            if listed.key != Layout::repository() {
                 objects.push((listed.key, bytes));
             }
+        }
+        if let Some(key) = golden.repository().keys().newest() {
+            let shared: Arc<dyn Store> = Arc::new(store.clone());
+            put_slots(shared, golden.repository().uuid(), key).await;
         }
         Self { variant, store, objects }
     }
@@ -49,22 +59,35 @@ impl Copy {
     }
 
     async fn verify(&self, full: bool) -> Report {
+        Box::pin(self.verifier(full).await.run(|_| ())).await
+    }
+
+    async fn verifier(&self, full: bool) -> Verifier {
         let repository = self.repository().await;
         let scope = Scope { full, cluster: None };
         let state = VerifyState::new(repository.uuid(), scope, Timestamp::UNIX_EPOCH);
-        Box::pin(Verifier::new(repository, state).run(|_| ())).await
+        Verifier::new(repository, state)
     }
 
-    async fn place(&self) -> Place {
-        let cluster = crate::Cluster::open(self.repository().await, "main".parse().unwrap());
-        let cluster = cluster.await.unwrap();
-        Place {
-            store: Arc::clone(cluster.store()),
-            keys: Arc::clone(&cluster.sealing().keys),
-            layout: cluster.layout().clone(),
-            origin: cluster.origin(),
-            segment_size: Some(cluster.segment_size()),
+    /// Where each object is, in the order of the objects.
+    async fn places(&self) -> Vec<Place> {
+        let repository = self.repository().await;
+        let mut places: Vec<Place> = Vec::new();
+        for (key, _) in &self.objects {
+            let mut parts = key.as_str().split('/');
+            let name = parts.next().unwrap().parse().unwrap();
+            let number = parts.next().unwrap().parse().unwrap();
+            let cluster = Cluster::open_incarnation(Arc::clone(&repository), name, number);
+            let cluster = cluster.await.unwrap();
+            places.push(Place {
+                store: Arc::clone(cluster.store()),
+                keys: Arc::clone(&cluster.sealing().keys),
+                layout: cluster.layout().clone(),
+                origin: cluster.origin(),
+                segment_size: Some(cluster.segment_size()),
+            });
         }
+        places
     }
 
     async fn put(&self, key: &ObjectKey, bytes: impl Into<Bytes>) {
@@ -114,10 +137,10 @@ async fn no_change_of_any_object_goes_unnoticed() {
     let mut all = Count::default();
     for variant in VARIANTS {
         let copy = Copy::of(variant).await;
-        let place = copy.place().await;
-        for (key, bytes) in &copy.objects {
+        let places = copy.places().await;
+        for ((key, bytes), place) in copy.objects.iter().zip(&places) {
             let mut count = Count::default();
-            sweep(&copy, &place, (key, bytes), &mut count).await;
+            sweep(&copy, place, (key, bytes), &mut count).await;
             copy.put(key, bytes.clone()).await;
             let (mutations, undetected) = (count.mutations, count.undetected.len());
             println!("{variant:?} {key}: {mutations} mutations, {undetected} undetected");
@@ -185,14 +208,15 @@ async fn what_is_removed_is_missed() {
     let unknown_to_others = [Kind::Heartbeat, Kind::Gap, Kind::BackupFailed, Kind::BackupManifest];
     for variant in VARIANTS {
         let copy = Copy::of(variant).await;
-        let place = copy.place().await;
+        let places = copy.places().await;
         for full in [false, true] {
             let sound = copy.verify(full).await;
             assert!(sound.is_ok(), "{sound:?}");
-            assert_eq!(sound.totals.checked, copy.objects.len() as u64 + 1);
+            let slots = copy.store.list_all(Layout::keys()).await.unwrap().len();
+            assert_eq!(sound.totals.checked, (copy.objects.len() + slots) as u64 + 1);
         }
         let mut missed = 0;
-        for (key, bytes) in &copy.objects {
+        for ((key, bytes), place) in copy.objects.iter().zip(&places) {
             copy.store.delete(key).await.unwrap();
             let report = copy.verify(true).await;
             let is_known = !unknown_to_others.contains(&place.layout.kind(key).unwrap());
@@ -202,6 +226,79 @@ async fn what_is_removed_is_missed() {
         }
         println!("{variant:?}: {missed} of {} removals missed", copy.objects.len());
     }
+}
+
+fn has(list: &[Finding], key: &ObjectKey) -> bool {
+    list.iter().any(|finding| finding.key == key.as_str())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_inventory_knows_is_missed_by_its_name() {
+    for variant in VARIANTS {
+        let copy = Copy::of(variant).await;
+        let key = |rest: &str| -> ObjectKey { format!("paged/0002/{rest}").parse().unwrap() };
+        let pages = [key("inventory/00000001/00000001"), key("inventory/00000001/00000002")];
+        let newest = key("wal/00000001/000000010000000000000002");
+        let oldest = key("wal/00000001/000000010000000000000001");
+        for victim in [&pages[0], &pages[1], &newest, &oldest] {
+            let bytes = copy.store.get(victim, GetRange::All).await.unwrap().bytes;
+            copy.store.delete(victim).await.unwrap();
+            for full in [false, true] {
+                let report = copy.verify(full).await;
+                assert!(has(&report.missing, victim), "{victim}: {report:?}");
+                assert_eq!(report.damaged, [], "{victim}");
+            }
+            copy.put(victim, bytes).await;
+        }
+
+        // What is sound in itself, and not what was there.
+        let cluster = Cluster::open(copy.repository().await, "paged".parse().unwrap());
+        let cluster = cluster.await.unwrap();
+        let epoch =
+            WriterEpoch::claim(&cluster, WriterKind::Wal, TimestampTz::new(0)).await.unwrap();
+        let swapped = copy.store.get(&newest, GetRange::All).await.unwrap().bytes;
+        copy.store.delete(&newest).await.unwrap();
+        let (timeline, from) = (TimelineId::FIRST, Lsn::new(2 << 20));
+        let (to, summary) = (Lsn::new(3 << 20), ScanSummary::default());
+        let chunks = vec![Bytes::from(vec![7; 1 << 20])];
+        let run = WalRun { timeline, from, to, chunks, summary };
+        segment::put(&cluster, epoch, &run).await.unwrap();
+        assert!(copy.verify(false).await.is_ok(), "only with `full` digests are compared");
+        let report = copy.verify(true).await;
+        assert!(has(&report.damaged, &newest), "{report:?}");
+        copy.put(&newest, swapped).await;
+
+        let (mut page, _) = InventoryPage::read(&cluster, timeline, 1).await.unwrap();
+        (page.epoch, page.at) = (2, TimestampTz::new(77));
+        let (kind, content) = (Kind::InventoryPage, minicbor::to_vec(&page).unwrap());
+        let mode = PutMode::Overwrite;
+        let first = copy.store.get(&pages[0], GetRange::All).await.unwrap().bytes;
+        cluster.put(kind, pages[0].clone(), epoch, mode, content.into()).await.unwrap();
+        let report = copy.verify(false).await;
+        assert!(has(&report.damaged, &pages[1]), "{report:?}");
+        copy.put(&pages[0], first).await;
+
+        // With the heartbeat goes the last witness inside; one outside still knows.
+        let directory = tempfile::tempdir().unwrap();
+        let mut witness = Witness::new(&cluster);
+        witness.learn(inventory::heads(&cluster).await.unwrap()[0]);
+        witness.store(&Witness::path(directory.path(), &cluster)).unwrap();
+        for victim in [&pages[1], &newest, &key("heartbeat")] {
+            copy.store.delete(victim).await.unwrap();
+        }
+        assert!(copy.verify(true).await.is_ok(), "nobody knows any more");
+        let verifier = copy.verifier(true).await.with_witnesses(directory.path().to_owned());
+        let report = Box::pin(verifier.run(|_| ())).await;
+        assert!(has(&report.missing, &pages[1]), "{report:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_lonely_key_slot_is_told() {
+    let copy = Copy::of(Variant::Encrypted).await;
+    copy.store.delete(&Layout::key_slot(1, "recovery")).await.unwrap();
+    let report = copy.verify(false).await;
+    assert!(report.missing.iter().any(|finding| finding.key == "keys/0001"), "{report:?}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! last object that was looked at.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::StreamExt as _;
@@ -11,15 +12,19 @@ use tokio::time::{Duration, sleep};
 
 use super::backup::verify_files;
 use super::cluster_tally::ClusterTally;
+use super::inventory::{Found, verify_inventory};
+use super::keys::verify_keys;
 use super::object::{Place, Seen};
 use super::report::{Finding, Report, Totals, VerifyState};
 use crate::backup::BackupId;
 use crate::cluster::{Cluster, ClusterRecord, decode};
 use crate::coverage::Coverage;
+use crate::heartbeat::Heartbeat;
+use crate::inventory::{InventoryHead, Witness};
 use crate::key::{KeySlots, SlotName};
 use crate::layout::Layout;
 use crate::sealed::{Kind, Origin, SealedObject};
-use crate::store::{Listed, ObjectKey};
+use crate::store::{Listed, ObjectKey, blocking};
 use crate::{ClusterName, Error, Repository, Result};
 
 const PAGE_SIZE: usize = 1000;
@@ -42,6 +47,8 @@ pub struct Verifier {
     repository: Arc<Repository>,
     state: VerifyState,
     places: BTreeMap<String, Option<Place>>,
+    /// Where the witnesses of this machine are.
+    witnesses: Option<PathBuf>,
     /// Failures of the store since it last gave an answer.
     failures: u32,
 }
@@ -60,7 +67,12 @@ enum Outcome {
 impl Verifier {
     /// Goes on from `state`.
     pub const fn new(repository: Arc<Repository>, state: VerifyState) -> Self {
-        Self { repository, state, places: BTreeMap::new(), failures: 0 }
+        Self { repository, state, places: BTreeMap::new(), witnesses: None, failures: 0 }
+    }
+
+    /// Compares the repository with the witnesses in a state directory besides.
+    pub fn with_witnesses(self, directory: PathBuf) -> Self {
+        Self { witnesses: Some(directory), ..self }
     }
 
     /// How many objects there are, and their stored bytes.
@@ -305,7 +317,7 @@ impl Verifier {
             | Error::OtherFormat { .. } => self.state.report.add_damaged(finding(key)),
             Error::NotFound { key: named } => {
                 // Listed, and gone before it was read; or a pack that a manifest names.
-                self.state.report.missing.push(finding(named));
+                self.state.report.add_missing(finding(named));
             }
             _ => self.unchecked(key.to_string(), error),
         }
@@ -320,6 +332,7 @@ impl Verifier {
     async fn judge(&mut self) {
         let places: Vec<_> = self.places.values().flatten().cloned().collect();
         for place in places {
+            self.judge_incarnation(&place);
             let tally = self.tally(&place).clone();
             let size = place.segment_size;
             let has_holes = !tally.holes().is_empty();
@@ -327,12 +340,69 @@ impl Verifier {
             if has_holes && let Some(closed) = self.closed_since(&place, &tally).await {
                 missing.retain(|finding| !closed.contains(&finding.key));
             }
-            for finding in missing {
-                let report = &mut self.state.report;
-                if !report.missing.iter().any(|known| known.key == finding.key) {
-                    report.missing.push(finding);
-                }
+            missing.into_iter().for_each(|finding| self.state.report.add_missing(finding));
+            self.judge_inventory(&place).await;
+        }
+        self.judge_keys().await;
+    }
+
+    /// Incarnations count without holes: behind one, the later ones are not found.
+    fn judge_incarnation(&mut self, place: &Place) {
+        let Origin { cluster, incarnation, .. } = &place.origin;
+        let Some(before) = incarnation.checked_sub(1).filter(|before| *before > 0) else { return };
+        let Ok(name) = cluster.parse::<ClusterName>() else { return };
+        if !self.places.contains_key(&format!("{name}/{before:04}")) {
+            self.state.report.add_missing(Finding {
+                key: Layout::new(&name, before).cluster().to_string(),
+                what: format!("incarnation {before} is not there, and {incarnation} is"),
+                lost: "nothing of the later incarnations is found without it".to_owned(),
+            });
+        }
+    }
+
+    /// What the inventory names, and who else knows its pages.
+    async fn judge_inventory(&mut self, place: &Place) {
+        // What is wrong with the record of a cluster was told when its turn came.
+        let (Some(_), Ok(name)) = (place.segment_size, place.origin.cluster.parse()) else {
+            return;
+        };
+        let (repository, incarnation) = (Arc::clone(&self.repository), place.origin.incarnation);
+        let record = place.layout.cluster();
+        let cluster = match Cluster::open_incarnation(repository, name, incarnation).await {
+            Ok(cluster) => cluster,
+            Err(error) => return self.fault(&record, &error, &place.layout),
+        };
+        let mut known: Vec<InventoryHead> = Vec::new();
+        match Heartbeat::read(&cluster).await {
+            Ok(heartbeat) => known.extend(heartbeat.and_then(|heartbeat| heartbeat.inventory)),
+            Err(error) => self.fault(&place.layout.heartbeat(), &error, &place.layout),
+        }
+        if let Some(path) = self.witnesses.as_ref().map(|path| Witness::path(path, &cluster)) {
+            let (own, read) = (cluster.clone(), path.clone());
+            match blocking(move || Witness::load(&read, &own)).await {
+                Ok(witness) => known.extend(witness.heads()),
+                Err(error) => self.unchecked(path.display().to_string(), &error),
             }
+        }
+        known.sort_by_key(|head| (head.timeline, head.number));
+        known.dedup();
+        for found in verify_inventory(&cluster, self.state.scope().full, &known).await {
+            match found {
+                Found::Missing(finding) => self.state.report.add_missing(finding),
+                Found::Damaged(finding) => self.state.report.add_damaged(finding),
+                Found::Failed(key, error) => self.fault(&key, &error, &place.layout),
+            }
+        }
+    }
+
+    async fn judge_keys(&mut self) {
+        match verify_keys(&self.repository).await {
+            Ok(found) => {
+                let report = &mut self.state.report;
+                found.missing.into_iter().for_each(|finding| report.add_missing(finding));
+                found.damaged.into_iter().for_each(|finding| report.add_damaged(finding));
+            }
+            Err(error) => self.unchecked(Layout::keys().to_owned(), &error),
         }
     }
 
