@@ -10,7 +10,7 @@ export RUST_TEST_THREADS ?= 4
 # Evaluated only by the targets that run tests.
 RUN_TESTS = $(if $(shell cargo nextest --version 2>/dev/null),cargo nextest run,cargo test) \
 	--locked --workspace
-RUN_IGNORED = $(if $(shell cargo nextest --version 2>/dev/null),--run-ignored all,-- --include-ignored)
+RUN_IGNORED = $(if $(shell cargo nextest --version 2>/dev/null),--run-ignored only,-- --ignored)
 SHOW_OUTPUT = $(if $(shell cargo nextest --version 2>/dev/null),--no-capture,-- --nocapture)
 
 help: ## show this list
@@ -33,8 +33,8 @@ clippy: setup ## all lints, warnings are errors
 nextest: setup reader ## all tests, with nextest where it is installed
 	$(RUN_TESTS)
 
-test-stores: setup reader ## the stores that take minutes to install, too
-	tests/stores/install.sh all
+test-stores: reader ## the tests of stores that take minutes to install; `make test` has the others
+	@tests/setup.sh all
 	$(RUN_TESTS) --test whole $(RUN_IGNORED)
 
 test-%: setup reader ## whole-system tests whose name holds %, with their output

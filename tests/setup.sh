@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Installs what building and testing need and this machine lacks.
 #
+#   setup.sh            what `make test` needs
+#   setup.sh all        besides, the stores that take minutes: `make test-stores`
+#
 # What is there stays as it is: no running service, cluster or configuration is touched, and the
 # Postgres that gets installed neither creates a cluster of its own nor starts a service.
 set -euo pipefail
@@ -38,8 +41,12 @@ has_certificates || missing+=(ca-certificates)
 has_postgres || missing+=(postgresql)
 has_python || missing+=(python3 python3-venv)
 has openssl || missing+=(openssl)
+if [[ ${1:-} == all ]]; then
+    has node || missing+=(nodejs)
+    has npm || missing+=(npm)
+fi
 if ((${#missing[@]} == 0)); then
-    exec "$(dirname "$0")/stores/install.sh"
+    exec "$(dirname "$0")/stores/install.sh" "$@"
 fi
 
 if ! has apt-get; then
@@ -75,4 +82,4 @@ echo "installing: ${missing[*]}"
 "${as_root[@]}" apt-get update -qq
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y -qq --no-install-recommends "${missing[@]}"
-"$(dirname "$0")/stores/install.sh"
+"$(dirname "$0")/stores/install.sh" "$@"

@@ -1,18 +1,16 @@
 //! Azurite: Azure's own emulator of its Blob Storage.
 
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::Command;
 
 use pgkeep_catalog::store::AzureOptions;
 
-use super::account;
+use super::cache::cache;
 use super::child::Child;
 use super::command::run;
-use super::shared;
 use super::workdir::Workdir;
 
-/// The version that `tests/stores.sh` installs.
+/// As in `tests/stores/install.sh`.
 const PROGRAM: &str = "azurite-3.35.0/node_modules/azurite/dist/src/blob/main.js";
 
 /// Makes a container: the protocol wants a signature for it, and our own client makes none.
@@ -40,12 +38,14 @@ pub(crate) struct Azurite {
 impl Azurite {
     /// Starts one with nothing in it.
     pub(crate) async fn start(workdir: &Workdir) -> Self {
-        let program = shared::directory("stores").join(PROGRAM);
-        assert!(program.exists(), "Azurite is not installed: run tests/stores.sh");
+        let program = cache().join(PROGRAM);
+        assert!(program.exists(), "{} is missing: try make test-stores", program.display());
         let directory = workdir.subdirectory("azurite");
         let port = free_port();
-        let mut command = account::command(Path::new("node"), &directory);
-        command.arg(program).args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
+        // It runs as we do: other accounts may be unable to enter the cache.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", "node"]).arg(program).current_dir(&directory);
+        command.args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()]);
         command.args(["--skipApiVersionCheck", "--disableTelemetry", "--silent", "-l", "."]);
         let child = Child::spawn("Azurite", command, &workdir.path().join("azurite.log"));
         let endpoint = format!("http://127.0.0.1:{port}/devstoreaccount1");

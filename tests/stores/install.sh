@@ -2,9 +2,11 @@
 # Installs the object stores that tests run against, into a cache that outlives a checkout.
 #
 #   install.sh          LocalStack's S3 and moto's KMS, from PyPI: about 60 s, once
-#   install.sh all      besides, s3s-fs from crates.io, which checks signatures: minutes, once
+#   install.sh all      besides, Azurite from npm, and s3s-fs from crates.io, which checks
+#                       signatures: minutes, once
 #
-# Nothing outside the cache is touched.
+# Nothing outside the cache is touched. Python, and for all a Rust toolchain and Node with npm, must
+# be there: tests/setup.sh sees to that.
 set -euo pipefail
 
 cache=${PGKEEP_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/pgkeep-tests}
@@ -19,6 +21,8 @@ localstack_pins=(
     'cryptography==44.0.3' 'service_identity==24.2.0'
 )
 s3s_version=0.14.1
+# As in tests/harness/azurite.rs.
+azurite_version=3.35.0
 
 # The stamp comes last: what was interrupted is made anew.
 install_localstack() {
@@ -53,8 +57,19 @@ install_crate() { # name version cargo-options…
     rm -rf "$cache/build"
 }
 
+install_azurite() {
+    local place=$cache/azurite-$azurite_version
+    [[ -e $place/installed ]] && return
+    echo "installing: Azurite $azurite_version into $place"
+    rm -rf "$place"
+    mkdir "$place"
+    npm install --prefix "$place" --no-fund --no-audit --loglevel=error "azurite@$azurite_version"
+    touch "$place/installed"
+}
+
 install_localstack
 install_moto
 if [[ ${1:-} == all ]]; then
+    install_azurite
     install_crate s3s-fs "$s3s_version" --features binary
 fi
