@@ -31,7 +31,7 @@ pub(super) async fn run(context: &Context, arguments: &VerifyArgs) -> anyhow::Re
         tracing::warn!(after, "going on where the last verification was interrupted");
     }
     let state = kept.unwrap_or_else(|| VerifyState::new(repository.uuid(), scope, now));
-    let verifier = Verifier::new(repository, state);
+    let verifier = Verifier::new(repository, state).with_witnesses(context.config.state.clone());
     let bar = Progress::bytes(context.format, "verify");
     let total = verifier.count().await?.bytes;
     let (mut shown, mut saved) = (Instant::now(), Instant::now());

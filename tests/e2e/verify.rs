@@ -86,6 +86,46 @@ async fn whatever_is_done_to_an_object_that_a_server_filled_is_named() {
 }
 
 #[tokio::test]
+async fn what_the_inventory_knows_is_missed_when_it_is_taken_away() {
+    let workdir = Workdir::new("verify");
+    let server = Postgres::build(&workdir, "server").start().await;
+    let mut keep = Pgkeep::archiving(&workdir, "keep", &server).await;
+    for round in 0..2 {
+        if round > 0 {
+            keep.start();
+        }
+        keep.wait_archived(server.finish_segment().await).await;
+        assert!(keep.terminate().await.success());
+    }
+    keep.verb(&["verify", "--full"]).await.expect_success();
+    let pages = keep.objects("inventory");
+    let (oldest, newest) = (pages.first().unwrap(), pages.last().unwrap());
+    assert_ne!(oldest, newest);
+    let segment = keep.objects("wal").pop().unwrap();
+    let pieces = keep.repository().join("main/0001/pieces/00000001");
+    let pieces = pieces.join(segment.file_name().unwrap());
+    if pieces.exists() {
+        fs::remove_dir_all(pieces).unwrap();
+    }
+    let away = workdir.path().join("away");
+    for victim in [oldest, newest, &segment] {
+        fs::rename(victim, &away).unwrap();
+        expect_named(&keep, victim, "missing").await;
+        fs::rename(&away, victim).unwrap();
+    }
+    // Without the heartbeat, the witness of this machine is the last one that knows.
+    let heartbeat = keep.repository().join("main/0001/heartbeat");
+    if heartbeat.exists() {
+        fs::remove_file(heartbeat).unwrap();
+    }
+    fs::remove_file(newest).unwrap();
+    let told = expect_named(&keep, newest, "missing").await;
+    fs::remove_file(keep.state().join("main.head")).unwrap();
+    keep.verb(&["verify", "--full"]).await.expect_success();
+    println!("{}", told["missing"]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_read_is_neither_damaged_nor_sound() {
     let workdir = Workdir::new("verify");
     let server = Postgres::build(&workdir, "server").start().await;

@@ -236,10 +236,10 @@ fn has(list: &[Finding], key: &ObjectKey) -> bool {
 async fn what_the_inventory_knows_is_missed_by_its_name() {
     for variant in VARIANTS {
         let copy = Copy::of(variant).await;
-        let key = |rest: &str| -> ObjectKey { format!("paged/0002/{rest}").parse().unwrap() };
-        let pages = [key("inventory/00000001/00000001"), key("inventory/00000001/00000002")];
-        let newest = key("wal/00000001/000000010000000000000002");
-        let oldest = key("wal/00000001/000000010000000000000001");
+        let layout = Layout::new(&"paged".parse().unwrap(), 2);
+        let pages = [1, 2].map(|number| layout.inventory_page(TimelineId::FIRST, number));
+        let newest = layout.segment("000000010000000000000002".parse().unwrap());
+        let oldest = layout.segment("000000010000000000000001".parse().unwrap());
         for victim in [&pages[0], &pages[1], &newest, &oldest] {
             let bytes = copy.store.get(victim, GetRange::All).await.unwrap().bytes;
             copy.store.delete(victim).await.unwrap();
@@ -283,7 +283,7 @@ async fn what_the_inventory_knows_is_missed_by_its_name() {
         let mut witness = Witness::new(&cluster);
         witness.learn(inventory::heads(&cluster).await.unwrap()[0]);
         witness.store(&Witness::path(directory.path(), &cluster)).unwrap();
-        for victim in [&pages[1], &newest, &key("heartbeat")] {
+        for victim in [&pages[1], &newest, &layout.heartbeat()] {
             copy.store.delete(victim).await.unwrap();
         }
         assert!(copy.verify(true).await.is_ok(), "nobody knows any more");
