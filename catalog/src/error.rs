@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::store::doctor::Conditions;
 use crate::store::{ObjectKey, Refusal};
 
 /// Result of working with a repository.
@@ -168,11 +169,13 @@ pub enum Error {
         /// The store.
         location: String,
     },
-    /// A store that overwrites a name that it should refuse.
-    #[error("the store at {location} ignores conditions: a name that is taken is overwritten")]
+    /// A store that overwrites a name that it should refuse, always or when writers meet.
+    #[error("the store at {location} ignores conditions: {seen}")]
     ConditionsIgnored {
         /// The store.
         location: String,
+        /// What it did.
+        seen: Conditions,
     },
     /// A repository that does not have the cluster.
     #[error("the repository at {location} has no cluster named {name}")]

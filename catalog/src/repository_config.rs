@@ -239,7 +239,9 @@ impl RepositoryConfig {
         }
         match conditional_put(store).await? {
             Conditions::Kept => Ok(()),
-            Conditions::Ignored => Err(Error::ConditionsIgnored { location: store.location() }),
+            seen @ (Conditions::OneByOne | Conditions::Ignored) => {
+                Err(Error::ConditionsIgnored { location: store.location(), seen })
+            }
         }
     }
 

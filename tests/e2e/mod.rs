@@ -3,6 +3,7 @@
 mod azure;
 mod backup;
 mod check;
+mod conditions;
 mod confirm;
 mod crash;
 mod crash_steps;
@@ -30,6 +31,7 @@ mod restore_refusal;
 mod restore_target;
 mod restore_time;
 mod s3;
+mod sealed_bucket;
 mod status;
 mod stores;
 mod stream;

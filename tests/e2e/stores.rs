@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use pgkeep_catalog::Error;
+use pgkeep_catalog::store::doctor::{self, Conditions};
 use pgkeep_catalog::store::{
     ChecksumMode, GetRange, ObjectClass, ObjectKey, PutOptions, Refusal, S3Config, Store,
     conformance,
 };
-use tokio::task::JoinSet;
 
 use crate::harness::{Bucket, ObjectServer, SigningServer, Trick, Wire, Workdir};
 
 const CREATE: PutOptions = PutOptions::create(ObjectClass::Record);
 const PART_SIZE: usize = 8 * 1024 * 1024;
-const ROUNDS_MAX: usize = 50;
+const ROUNDS: usize = 20;
 
 fn key(text: &str) -> ObjectKey {
     text.parse().unwrap()
@@ -71,30 +71,24 @@ async fn every_verb_is_signed_as_a_server_that_checks_expects() {
 }
 
 /// Its condition is looked at before the write and not with it: of writers that come one after another
-/// the second is refused, of writers that come at once all succeed.
+/// the second is refused, of writers that come at once several succeed. Chance decides whether they meet.
 #[tokio::test]
 #[ignore = "s3s-fs takes minutes to build: make test-stores"]
 async fn a_store_whose_conditions_hold_only_one_by_one_is_found_out() {
     let workdir = Workdir::new("stores");
     let server = SigningServer::start(&workdir).await;
     let bucket = Bucket::at(server.endpoint()).await;
-    let store: Arc<dyn Store> = Arc::new(bucket.store_with(config_of_signing_server()));
-    // In the first rounds the connections are still being made, one after another.
-    for round in 0..ROUNDS_MAX {
-        let name = key(&format!("main/1/race-{round}"));
-        let mut writers = JoinSet::new();
-        for number in 0..16 {
-            let (store, name) = (Arc::clone(&store), name.clone());
-            let body = Bytes::from(vec![number; 10_000]);
-            writers.spawn(async move { store.put(&name, body, CREATE).await.is_ok() });
-        }
-        let winners = writers.join_all().await.into_iter().filter(|won| *won).count();
-        if winners > 1 {
-            println!("in round {round} {winners} of 16 created the same object");
-            return;
+    let store = bucket.store_with(config_of_signing_server());
+    let mut found_out = 0;
+    for _ in 0..ROUNDS {
+        match doctor::conditional_put(&store).await.unwrap() {
+            Conditions::OneByOne => found_out += 1,
+            Conditions::Kept => {}
+            Conditions::Ignored => panic!("the second is refused when it comes later"),
         }
     }
-    panic!("it does better than it did: put it to the whole contract");
+    println!("found out in {found_out} of {ROUNDS} rounds");
+    assert!(found_out > 0, "it does better than it did, or the race is too tame");
 }
 
 /// It knows neither tags nor classes.

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use uuid::Uuid;
 
-use super::conditional::probe_key;
+use super::conditional::{self, Conditions, probe_key};
 use super::facts::StoreFacts;
 use super::finding::{Finding, Verdict};
 use crate::store::{GetRange, ObjectClass, ObjectKey, PutOptions, Store, StoreExt as _};
@@ -132,14 +132,11 @@ impl Probe<'_> {
 
     async fn conditional_put(&mut self) {
         let name = "conditional put";
-        let key = self.key("one");
-        match self.store.put(&key, Bytes::from_static(OTHER), CREATE).await {
-            Err(error) if error.is_already_exists() => {
-                self.found(name, Verdict::Good, "a name that is taken is refused");
-            }
-            Ok(()) => self.bad(
+        match conditional::race(self.store, &self.key("race")).await {
+            Ok(seen @ Conditions::Kept) => self.found(name, Verdict::Good, seen.to_string()),
+            Ok(seen @ (Conditions::OneByOne | Conditions::Ignored)) => self.bad(
                 name,
-                "a name that was taken was overwritten",
+                seen.to_string(),
                 "two writers can overwrite each other, and nobody would notice",
                 "use another store; or, if only one pgkeep ever writes, say \
                  repository.conditional_put = \"absent\"",
@@ -312,7 +309,7 @@ impl Probe<'_> {
         let prefix = format!("probe/{}/", self.examination.simple());
         // Without a listing there are still the names we know.
         let mut keys: Vec<ObjectKey> =
-            ["one", "range", "upload"].map(|name| self.key(name)).to_vec();
+            ["one", "race", "range", "upload"].map(|name| self.key(name)).to_vec();
         if let Ok(listed) = self.store.list_all(&prefix).await {
             keys = listed.into_iter().map(|listed| listed.key).collect();
         }
