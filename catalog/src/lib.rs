@@ -7,7 +7,7 @@
 //!   inventory                    what was archived, so that nothing can vanish unnoticed
 //!   backup                       base backups
 //!          |
-//!       sealed                   one object: header, frames, index, trailer
+//!       sealed, key              one object: header, frames, index, trailer; what opens it
 //!          |
 //!        store                   bytes under keys: a directory, a container, a bucket
 //! ```
