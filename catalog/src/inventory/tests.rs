@@ -325,8 +325,25 @@ fn resident() -> u64 {
 /// As many as 80 TB of WAL have, in segments of 16 MiB.
 const MANY: u64 = 5_000_000;
 
-#[tokio::test]
-async fn millions_of_segments_are_written_and_read_in_bounded_memory() {
+/// Set in the process in which nothing but this test runs: others would use memory beside it.
+const ALONE: &str = "PGKEEP_TEST_ALONE";
+
+#[test]
+fn millions_of_segments_are_written_and_read_in_bounded_memory() {
+    if std::env::var_os(ALONE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(write_and_read_millions());
+    }
+    let name = "inventory::tests::millions_of_segments_are_written_and_read_in_bounded_memory";
+    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+    let alone = alone.args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+    let said = String::from_utf8_lossy(&alone.stdout);
+    print!("{said}");
+    assert!(alone.status.success(), "{}", String::from_utf8_lossy(&alone.stderr));
+    assert!(said.contains("memory grew by"), "it did not run: {said}");
+}
+
+async fn write_and_read_millions() {
     // Files that are not synced to a disk: the memory of this process is what is measured.
     let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let store = crate::store::LocalStore::create(&directory.path().join("repository")).unwrap();
