@@ -11,7 +11,7 @@ pub(super) async fn run(context: &Context) -> anyhow::Result<Exit> {
     let name = context.cluster_name()?;
     let settings = context.config.cluster(&name)?;
     let conninfo = settings.cluster.conninfo(name.as_str())?;
-    let repository = context.repository().await?;
+    let repository = context.repository_to_write().await?;
     let slot = &settings.cluster.slot;
     let done = pgkeep_archiver::upgrade(repository, name, &conninfo, slot, &SystemClock).await?;
     let cluster = &done.cluster;
